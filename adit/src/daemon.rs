@@ -1,0 +1,100 @@
+//! The daemon: `adit wg0`, as `wireguard-go wg0` is used.
+//!
+//! What may fail for reasons of the user's is done before going to the background, and the program that was started
+//! returns only when the interface is ready, so that its exit code says whether it is.
+
+use std::env;
+use std::fmt::Display;
+use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::{self, ExitCode};
+
+use adit_device::uapi::Listener;
+use adit_device::{Engine, Options};
+use adit_net::process::{
+    Output, ReadySignal, Role, Signal, SignalFd, daemonize, ignore_sigpipe, inherited_fd,
+};
+use adit_net::tun::{Offloads, Tun, TunOptions};
+
+use crate::logger;
+
+/// A descriptor of a TUN device that is already there.
+const WG_TUN_FD: &str = "WG_TUN_FD";
+/// A descriptor of the UAPI socket that is already listening.
+const WG_UAPI_FD: &str = "WG_UAPI_FD";
+/// `1`: stay in the foreground.
+const WG_PROCESS_FOREGROUND: &str = "WG_PROCESS_FOREGROUND";
+/// How much to log.
+const LOG_LEVEL: &str = "LOG_LEVEL";
+/// For debugging: the file that gets every session's secrets, so that a capture can be decrypted.
+const ADIT_KEYLOGFILE: &str = "ADIT_KEYLOGFILE";
+
+/// Serves `interface` until it or its UAPI socket is removed, or a signal comes.
+pub(crate) fn run(interface: &str, foreground: bool, workers: NonZeroUsize) -> ExitCode {
+    let level = env::var(LOG_LEVEL).ok();
+    logger::init(level.as_deref());
+    match serve(interface, foreground, workers, level.as_deref()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("adit: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(
+    interface: &str,
+    foreground: bool,
+    workers: NonZeroUsize,
+    level: Option<&str>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let tun = open_tun(interface, workers)?;
+    let name = tun.name()?;
+    logger::set_interface(&name);
+    let listener = match inherited(WG_UAPI_FD)? {
+        Some(fd) => Listener::from_fd(fd, &name)?,
+        None => Listener::bind(&name)?,
+    };
+    let foreground = foreground || env::var(WG_PROCESS_FOREGROUND).is_ok_and(|value| value == "1");
+    let ready = match foreground {
+        true => None,
+        false => Some(go_to_background(level)?),
+    };
+    ignore_sigpipe()?;
+    let signals = SignalFd::new(&[Signal::Terminate, Signal::Interrupt])?;
+    let key_log = env::var_os(ADIT_KEYLOGFILE).map(PathBuf::from);
+    let engine = Engine::start(tun, listener, signals, &Options { workers, key_log })?;
+    if let Some(ready) = ready {
+        ready.ready()?;
+    }
+    Ok(engine.run()?)
+}
+
+fn open_tun(interface: &str, workers: NonZeroUsize) -> Result<Tun, Box<dyn std::error::Error>> {
+    Ok(match inherited(WG_TUN_FD)? {
+        Some(fd) => Tun::from_fd(fd, Offloads::ALL)?,
+        None => Tun::open(&TunOptions { queues: workers.get(), ..TunOptions::new(interface) })?,
+    })
+}
+
+/// The descriptor that an environment variable names.
+fn inherited(variable: &str) -> Result<Option<OwnedFd>, String> {
+    let Some(value) = env::var_os(variable).filter(|value| !value.is_empty()) else { return Ok(None) };
+    let wrong = |why: &dyn Display| format!("{variable}={}: {why}", value.display());
+    let number = value.to_str().and_then(|text| text.parse().ok()).ok_or_else(|| wrong(&"not a number"))?;
+    inherited_fd(number).map(Some).map_err(|error| wrong(&error))
+}
+
+/// Returns in the daemon; the process that was started ends here, when the daemon is ready or has failed.
+fn go_to_background(level: Option<&str>) -> Result<ReadySignal, Box<dyn std::error::Error>> {
+    let output = match level {
+        Some("silent") | None => Output::Discard,
+        Some(_) => Output::Keep,
+    };
+    match daemonize(output)? {
+        Role::Child(ready) => Ok(ready),
+        // Without destructors: interface and socket are the daemon's now.
+        Role::Parent(code) => process::exit(code),
+    }
+}

@@ -1,0 +1,57 @@
+//! Adit: WireGuard, whole, in Rust. This is the program; the subcommands are its modules.
+
+mod daemon;
+mod logger;
+
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A userspace WireGuard.
+#[derive(Parser)]
+#[command(
+    name = "adit",
+    version,
+    about,
+    args_conflicts_with_subcommands = true,
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    daemon: DaemonArgs,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show a real tunnel between two network namespaces of its own, and leave nothing behind
+    Demo,
+}
+
+/// Without a subcommand: serve an interface.
+#[derive(Args)]
+struct DaemonArgs {
+    /// Stay in the foreground instead of going to the background once the interface is ready
+    #[arg(short, long)]
+    foreground: bool,
+    /// Threads that move packets
+    #[arg(long, value_name = "N", default_value = "1", hide = true)]
+    workers: NonZeroUsize,
+    /// The interface to create, such as wg0
+    #[arg(value_name = "INTERFACE")]
+    interface: Option<String>,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match (cli.command, cli.daemon.interface) {
+        (Some(Command::Demo), _) => ExitCode::SUCCESS,
+        (None, Some(interface)) => daemon::run(&interface, cli.daemon.foreground, cli.daemon.workers),
+        (None, None) => {
+            eprintln!("adit: name an interface, such as wg0; see adit --help");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The model of a WireGuard configuration, and its spellings.
+//!
+//! [`Get`] is what a device tells about itself, [`Set`] is a change asked of one. Everything else here
+//! spells these two: [`uapi`] is the text protocol of the userspace implementations
+//! (<https://www.wireguard.com/xplatform/>), [`show`] the pages that `wg show` prints, [`key`] the hexadecimal
+//! and base64 forms of keys.
+//!
+//! Nothing here performs I/O: bytes come in, decisions go out. A change is decoded whole before anybody sees
+//! it, so an error in its last line leaves nothing half applied.
+
+#![forbid(unsafe_code)]
+
+pub mod key;
+pub mod model;
+mod prefix;
+pub mod show;
+mod text;
+pub mod uapi;
+
+pub use key::PublicKey;
+pub use model::{AllowedIpChange, Get, GetPeer, LastHandshake, Set, SetPeer};
+pub use prefix::{ParsePrefixError, Prefix};
+pub use text::SecretText;

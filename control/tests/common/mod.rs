@@ -1,0 +1,111 @@
+//! Arbitrary configurations.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+
+use adit_control::{AllowedIpChange, Get, GetPeer, Prefix, PublicKey, Set, SetPeer};
+use adit_crypto::Secret;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+pub fn public_key() -> impl Strategy<Value = PublicKey> {
+    any::<[u8; 32]>().prop_map(PublicKey::new)
+}
+
+/// Zeros are how the protocol says that there is no key.
+pub fn secret() -> impl Strategy<Value = Secret<32>> {
+    any::<[u8; 32]>().prop_filter("zeros", |bytes| *bytes != [0; 32]).prop_map(Secret::new)
+}
+
+pub fn prefix() -> impl Strategy<Value = Prefix> {
+    (any::<IpAddr>(), 0..=128_u8).prop_map(|(addr, len)| {
+        let width = if addr.is_ipv4() { 32 } else { 128 };
+        Prefix::new(addr, len.min(width)).expect("no longer than the address")
+    })
+}
+
+pub fn endpoint() -> impl Strategy<Value = SocketAddr> {
+    let scope = prop_oneof![Just(0), any::<u32>()];
+    (any::<IpAddr>(), any::<u16>(), scope).prop_map(|(addr, port, scope)| match addr {
+        IpAddr::V4(v4) => (v4, port).into(),
+        IpAddr::V6(v6) => SocketAddrV6::new(v6, port, 0, scope).into(),
+    })
+}
+
+fn get_peer() -> impl Strategy<Value = GetPeer> {
+    let last_handshake =
+        option::of((any::<u64>(), 0..1_000_000_000_u32)).prop_map(|at| at.filter(|&at| at != (0, 0)));
+    (
+        public_key(),
+        option::of(secret()),
+        option::of(endpoint()),
+        last_handshake,
+        any::<(u64, u64, u16)>(),
+        vec(prefix(), 0..5),
+    )
+        .prop_map(|(public_key, preshared_key, endpoint, last_handshake, numbers, allowed_ips)| {
+            let (rx_bytes, tx_bytes, persistent_keepalive) = numbers;
+            GetPeer {
+                preshared_key,
+                endpoint,
+                last_handshake,
+                rx_bytes,
+                tx_bytes,
+                persistent_keepalive,
+                allowed_ips,
+                ..GetPeer::new(public_key)
+            }
+        })
+}
+
+pub fn get() -> impl Strategy<Value = Get> {
+    let fwmark = prop_oneof![Just(0), any::<u32>()];
+    (option::of(secret()), any::<u16>(), fwmark, vec(get_peer(), 0..4))
+        .prop_map(|(private_key, listen_port, fwmark, peers)| Get { private_key, listen_port, fwmark, peers })
+}
+
+fn change() -> impl Strategy<Value = AllowedIpChange> {
+    prop_oneof![prefix().prop_map(AllowedIpChange::Add), prefix().prop_map(AllowedIpChange::Remove)]
+}
+
+fn set_peer() -> impl Strategy<Value = SetPeer> {
+    (
+        public_key(),
+        any::<[bool; 3]>(),
+        option::of(option::of(secret())),
+        option::of(endpoint()),
+        any::<Option<u16>>(),
+        vec(change(), 0..5),
+    )
+        .prop_map(|(public_key, flags, preshared_key, endpoint, persistent_keepalive, allowed_ips)| {
+            let [remove, update_only, replace_allowed_ips] = flags;
+            SetPeer {
+                public_key,
+                remove,
+                update_only,
+                preshared_key,
+                endpoint,
+                persistent_keepalive,
+                replace_allowed_ips,
+                allowed_ips,
+            }
+        })
+}
+
+pub fn set() -> impl Strategy<Value = Set> {
+    (
+        option::of(option::of(secret())),
+        any::<Option<u16>>(),
+        any::<Option<u32>>(),
+        any::<bool>(),
+        vec(set_peer(), 0..4),
+    )
+        .prop_map(|(private_key, listen_port, fwmark, replace_peers, peers)| Set {
+            private_key,
+            listen_port,
+            fwmark,
+            replace_peers,
+            peers,
+        })
+}

@@ -1,0 +1,20 @@
+//! Who computes what. Only here are other crates' ciphers named; the modules above see these few items.
+//!
+//! | item | crate | why this one |
+//! | --- | --- | --- |
+//! | `AeadKey`, `X25519Key` | aws-lc-rs | fused AVX2 and NEON code for the AEAD; formally verified X25519 |
+//! | `blake2s` | blake2s_simd | the fastest on the short inputs of a handshake |
+//! | `xaead_*` | chacha20poly1305 | aws-lc-rs has no XChaCha20; cookies are too rare for speed to matter |
+//!
+//! All choose their code for the CPU at run time.
+
+mod aws_lc;
+mod blake2s_simd;
+mod rustcrypto;
+
+pub(crate) use aws_lc::{AeadKey, X25519Key};
+pub(crate) use blake2s_simd::blake2s;
+pub(crate) use rustcrypto::{xaead_open, xaead_seal};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,357 @@
+//! Applying a [`Set`] and answering a [`Get`]. The control thread's.
+//!
+//! A set is applied whole or not at all: what can fail, the port and the mark, is done first, and what follows cannot.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use adit_control::{AllowedIpChange, Get, GetPeer, Prefix, PublicKey, Set, SetPeer};
+use adit_crypto::Secret;
+use adit_net::udp::{self, BindError, BindOptions, Bound};
+use adit_proto::cookie::Checker;
+use adit_proto::handshake::Identity;
+use adit_proto::time::Tai64n;
+
+use crate::endpoint::Endpoint;
+use crate::lock::{Lock, Shared};
+use crate::peer::Peer;
+use crate::state::{Device, OwnKey, Route};
+
+/// Removed peers whose greatest timestamp is remembered, so that a peer that is removed and added again accepts no
+/// replay: about 8 MiB at most, and then the oldest is forgotten.
+const MAX_REMEMBERED: usize = 131_072;
+
+/// Why a set was refused.
+#[derive(Debug)]
+pub(crate) enum SetError {
+    Bind(BindError),
+    Fwmark(io::Error),
+}
+
+impl SetError {
+    pub(crate) fn errno(&self) -> i32 {
+        match self {
+            SetError::Bind(error) => error.errno(),
+            SetError::Fwmark(error) => error.raw_os_error().unwrap_or(adit_control::uapi::EINVAL),
+        }
+    }
+}
+
+impl std::fmt::Display for SetError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            SetError::Bind(error) => write!(f, "the listen port was not changed: {error}"),
+            SetError::Fwmark(error) => write!(f, "the firewall mark was not changed: {error}"),
+        }
+    }
+}
+
+/// The configuration, as far as only the control thread needs it.
+pub(crate) struct Configuration {
+    is_up: bool,
+    listen_port: u16,
+    workers: NonZeroUsize,
+    added: u64,
+    remembered: Remembered,
+}
+
+#[derive(Default)]
+struct Remembered {
+    timestamps: HashMap<PublicKey, Tai64n>,
+    order: VecDeque<PublicKey>,
+}
+
+impl Remembered {
+    fn insert(&mut self, key: PublicKey, timestamp: Tai64n) {
+        if timestamp == Tai64n::default() {
+            return;
+        }
+        if self.timestamps.insert(key, timestamp).is_none() {
+            self.order.push_back(key);
+        }
+        if self.order.len() > MAX_REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.timestamps.remove(&oldest);
+        }
+    }
+
+    fn get(&self, key: &PublicKey) -> Tai64n {
+        self.timestamps.get(key).copied().unwrap_or_default()
+    }
+}
+
+impl Configuration {
+    pub(crate) fn new(workers: NonZeroUsize) -> Self {
+        Configuration { is_up: false, listen_port: 0, workers, added: 0, remembered: Remembered::default() }
+    }
+
+    /// Applies `set`; on an error nothing is changed.
+    pub(crate) fn apply(&mut self, device: &Device, set: Set) -> Result<(), SetError> {
+        self.apply_sockets(device, set.listen_port, set.fwmark)?;
+        if set.replace_peers {
+            self.remove_all_peers(device);
+        }
+        if let Some(private_key) = set.private_key {
+            self.set_private_key(device, private_key.as_ref());
+        }
+        for section in set.peers {
+            self.apply_peer(device, &section);
+        }
+        Ok(())
+    }
+
+    /// The interface came up: sockets are opened and peers started. Nobody asked for this and nobody gets an answer, so
+    /// a port that is taken is logged; setting another one, or the same again, makes a new attempt.
+    pub(crate) fn interface_up(&mut self, device: &Device) {
+        if self.is_up {
+            return;
+        }
+        self.is_up = true;
+        if let Err(error) = self.bind(device, self.listen_port, device.fwmark.load(Relaxed)) {
+            log::error!("no packets can pass: {error}; free the port or set another listen-port");
+        }
+        for peer in self.peers(device) {
+            let mut session = peer.session.locked();
+            session.start();
+            let has_keepalive = session.keepalive_interval().is_some();
+            drop(session);
+            if has_keepalive {
+                device.send_keepalive(&peer);
+            }
+        }
+    }
+
+    /// The interface went down: nothing is sent or received, keys are dropped.
+    pub(crate) fn interface_down(&mut self, device: &Device) {
+        if !self.is_up {
+            return;
+        }
+        self.is_up = false;
+        self.replace_sockets(device, None);
+        device.inbox.clear_arrivals();
+        for peer in self.peers(device) {
+            device.stop_peer(&peer);
+        }
+    }
+
+    /// The state of the device and its peers.
+    pub(crate) fn get(&self, device: &Device) -> Get {
+        Get {
+            private_key: device.own_key().map(|own| Secret::new(*own.identity.private_key().expose())),
+            listen_port: self.listen_port,
+            fwmark: device.fwmark.load(Relaxed),
+            peers: self.peers(device).iter().map(|peer| get_peer(peer)).collect(),
+        }
+    }
+
+    fn peers(&self, device: &Device) -> Vec<Arc<Peer>> {
+        let mut peers: Vec<_> = device.peers.shared().values().cloned().collect();
+        peers.sort_unstable_by_key(|peer| peer.order);
+        peers
+    }
+}
+
+/// Port and mark.
+impl Configuration {
+    fn apply_sockets(
+        &mut self,
+        device: &Device,
+        port: Option<u16>,
+        fwmark: Option<u32>,
+    ) -> Result<(), SetError> {
+        let is_bound = device.sockets().is_some();
+        let mark = fwmark.unwrap_or(device.fwmark.load(Relaxed));
+        let new_port = port.filter(|port| *port != self.listen_port || (self.is_up && !is_bound));
+        match new_port {
+            Some(port) if self.is_up => self.bind(device, port, mark).map_err(SetError::Bind)?,
+            _ => {
+                if let (Some(bound), Some(mark)) = (device.sockets(), fwmark) {
+                    bound.set_fwmark(mark).map_err(SetError::Fwmark)?;
+                }
+                self.listen_port = new_port.unwrap_or(self.listen_port);
+            }
+        }
+        device.fwmark.store(mark, Relaxed);
+        if new_port.is_some() || fwmark.is_some() {
+            // Another port or mark may lead another way.
+            self.peers(device).iter().for_each(|peer| peer.session.locked().clear_source());
+        }
+        Ok(())
+    }
+
+    fn bind(&mut self, device: &Device, port: u16, fwmark: u32) -> Result<(), BindError> {
+        let bound =
+            udp::bind(port, &BindOptions { fwmark, workers: self.workers, ..BindOptions::default() })?;
+        self.listen_port = bound.port;
+        self.replace_sockets(device, Some(bound));
+        Ok(())
+    }
+
+    /// Returns once the old sockets are closed, so that whoever changed the port may use the old one.
+    fn replace_sockets(&self, device: &Device, new: Option<Bound>) {
+        let old = std::mem::replace(&mut *device.sockets.exclusive(), new.map(Arc::new));
+        device.workers.iter().for_each(adit_net::poll::EventFd::wake);
+        let Some(old) = old else { return };
+        for _ in 0..1000 {
+            if Arc::strong_count(&old) == 1 {
+                return;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+}
+
+/// Keys and peers.
+impl Configuration {
+    /// A new key makes every session and everything precomputed invalid; the same key again changes nothing.
+    fn set_private_key(&mut self, device: &Device, private_key: Option<&Secret<32>>) {
+        let identity = private_key.map(Identity::new);
+        let old = device.own_key().map(|own| *own.identity.public_key());
+        if identity.as_ref().map(|identity| *identity.public_key()) == old {
+            return;
+        }
+        if let Some(identity) = &identity {
+            self.remove_peer(device, &PublicKey::new(*identity.public_key()));
+        }
+        let own_key = identity.map(|identity| {
+            let checker = Mutex::new(Checker::new(identity.public_key()));
+            Arc::new(OwnKey { identity, checker })
+        });
+        *device.own_key.exclusive() = own_key;
+        for peer in self.peers(device) {
+            let pending = peer.handshake.locked().forget_identity();
+            peer.session.locked().expire_keypairs();
+            device.retire(pending);
+        }
+    }
+
+    fn apply_peer(&mut self, device: &Device, section: &SetPeer) {
+        let key = section.public_key;
+        if section.remove {
+            return self.remove_peer(device, &key);
+        }
+        let existing = device.peers.shared().get(&key).cloned();
+        let peer = match existing {
+            Some(peer) => peer,
+            None if section.update_only => return,
+            // One's own key is no peer's. Silently, so that one configuration can serve all of a group.
+            None if device.own_key().is_some_and(|own| own.identity.public_key() == key.as_bytes()) => return,
+            None => self.add_peer(device, key),
+        };
+        if let Some(preshared_key) = &section.preshared_key {
+            peer.handshake.locked().set_preshared_key(preshared_key.clone().unwrap_or_default());
+        }
+        self.apply_allowed_ips(device, &peer, section);
+
+        let mut session = peer.session.locked();
+        if let Some(addr) = section.endpoint {
+            session.set_endpoint(Endpoint::configured(addr));
+        }
+        if let Some(seconds) = section.persistent_keepalive {
+            let interval = (seconds > 0).then(|| Duration::from_secs(seconds.into()));
+            if session.set_keepalive_interval(interval) {
+                session.keepalive();
+            }
+        }
+        drop(session);
+        if self.is_up {
+            device.flush(&peer);
+        }
+    }
+
+    fn add_peer(&mut self, device: &Device, key: PublicKey) -> Arc<Peer> {
+        self.added += 1;
+        let peer = Arc::new(Peer::new(key, self.added, self.remembered.get(&key)));
+        if self.is_up {
+            peer.session.locked().start();
+        }
+        device.peers.exclusive().insert(key, peer.clone());
+        peer
+    }
+
+    fn remove_peer(&mut self, device: &Device, key: &PublicKey) {
+        if let Some(peer) = device.peers.exclusive().remove(key) {
+            self.dispose(device, &peer);
+        }
+    }
+
+    fn remove_all_peers(&mut self, device: &Device) {
+        let peers = std::mem::take(&mut *device.peers.exclusive());
+        for peer in peers.into_values() {
+            self.dispose(device, &peer);
+        }
+    }
+
+    /// Whoever still holds the peer finds it removed, and its keys gone.
+    fn dispose(&mut self, device: &Device, peer: &Arc<Peer>) {
+        clear_allowed_ips(device, peer);
+        let session = peer.session.locked();
+        peer.is_removed.store(true, Relaxed);
+        drop(session);
+        device.stop_peer(peer);
+        self.remembered.insert(peer.public_key, peer.handshake.locked().latest_timestamp());
+    }
+
+    fn apply_allowed_ips(&mut self, device: &Device, peer: &Arc<Peer>, section: &SetPeer) {
+        if section.replace_allowed_ips {
+            clear_allowed_ips(device, peer);
+        }
+        if section.allowed_ips.is_empty() {
+            return;
+        }
+        let mut routes = device.routes.exclusive();
+        for change in &section.allowed_ips {
+            let owner = |prefix: &Prefix| Some(routes.get(prefix.addr(), prefix.len())?);
+            match change {
+                AllowedIpChange::Add(prefix) => {
+                    if owner(prefix).is_some_and(|route| Arc::ptr_eq(&route.peer, peer)) {
+                        continue;
+                    }
+                    self.added += 1;
+                    let route = Route { peer: peer.clone(), order: self.added };
+                    if let Some(moved) = routes.insert(prefix.addr(), prefix.len(), route) {
+                        moved.peer.allowed_ips.locked().remove(&moved.order);
+                    }
+                    peer.allowed_ips.locked().insert(self.added, *prefix);
+                }
+                AllowedIpChange::Remove(prefix) => {
+                    if owner(prefix).is_some_and(|route| Arc::ptr_eq(&route.peer, peer))
+                        && let Some(removed) = routes.remove(prefix.addr(), prefix.len())
+                    {
+                        peer.allowed_ips.locked().remove(&removed.order);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn clear_allowed_ips(device: &Device, peer: &Peer) {
+    let prefixes = std::mem::take(&mut *peer.allowed_ips.locked());
+    if !prefixes.is_empty() {
+        let mut routes = device.routes.exclusive();
+        prefixes.values().for_each(|prefix| drop(routes.remove(prefix.addr(), prefix.len())));
+    }
+}
+
+fn get_peer(peer: &Peer) -> GetPeer {
+    let preshared_key = peer.handshake.locked().preshared_key().clone();
+    let session = peer.session.locked();
+    GetPeer {
+        public_key: peer.public_key,
+        preshared_key: (!preshared_key.is_zero()).then_some(preshared_key),
+        endpoint: session.endpoint().map(|endpoint| endpoint.addr),
+        last_handshake: peer.last_handshake(),
+        rx_bytes: peer.rx_bytes.load(Relaxed),
+        tx_bytes: peer.tx_bytes.load(Relaxed),
+        persistent_keepalive: session
+            .keepalive_interval()
+            .map_or(0, |interval| u16::try_from(interval.as_secs()).unwrap_or(u16::MAX)),
+        allowed_ips: peer.allowed_ips.locked().values().copied().collect(),
+    }
+}

@@ -1,0 +1,329 @@
+//! The control thread: it starts the others, applies configurations, follows the interface and the routes, serves the UAPI
+//! socket, and ends it all.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::thread::{self, JoinHandle};
+
+use adit_control::SecretText;
+use adit_control::uapi::{Operation, Request, write_get};
+use adit_crypto::SelfTestFailure;
+use adit_net::netlink::{RouteLookup, RouteMonitor};
+use adit_net::poll::{Event, EventFd, Events, Interest, Poller};
+use adit_net::process::SignalFd;
+use adit_net::tun::{DEFAULT_MTU, Tun};
+
+use crate::configure::Configuration;
+use crate::deadlines::Deadlines;
+use crate::key_log::KeyLogFile;
+use crate::link::{Change, Link};
+use crate::queue::Inbox;
+use crate::state::Device;
+use crate::uapi::{Client, Listener, MAX_CLIENTS, Turn};
+use crate::{slow_path, worker};
+
+const TOKEN_END: u64 = 0;
+const TOKEN_SIGNAL: u64 = 1;
+const TOKEN_LINK: u64 = 2;
+const TOKEN_ROUTES: u64 = 3;
+const TOKEN_LISTENER: u64 = 4;
+const TOKEN_SOCKET_FILE: u64 = 5;
+const TOKEN_FIRST_CLIENT: u64 = 6;
+
+/// How to run the engine.
+#[derive(Debug)]
+pub struct Options {
+    /// Threads that move packets. Each has a TUN queue, where the device has so many, and UDP sockets of its own.
+    pub workers: NonZeroUsize,
+    /// For debugging: a file to which every handshake's secrets are appended, in Wireshark's form.
+    pub key_log: Option<PathBuf>,
+}
+
+/// Why the engine did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The cryptography does not compute what it should: nothing may run on it.
+    SelfTest(SelfTestFailure),
+    /// The key log cannot be written.
+    KeyLog(PathBuf, io::Error),
+    /// The system refused what the words say.
+    System(&'static str, io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SelfTest(failure) => write!(f, "this program or this processor is broken: {failure}"),
+            Self::KeyLog(path, error) => {
+                write!(f, "the key log {} cannot be written: {error}", path.display())
+            }
+            Self::System(what, error) => write!(f, "cannot {what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Says what could not be done.
+fn cannot(what: &'static str) -> impl Fn(io::Error) -> StartError {
+    move |error| StartError::System(what, error)
+}
+
+/// A running engine.
+pub struct Engine {
+    device: Arc<Device>,
+    threads: Vec<JoinHandle<()>>,
+    configuration: Configuration,
+    poller: Poller,
+    link: Link,
+    routes: RouteMonitor,
+    signals: SignalFd,
+    listener: Listener,
+    clients: BTreeMap<u64, Client>,
+    /// Tokens count up; the smallest is the client that was silent for the longest, for each turn gives a new one.
+    next_token: u64,
+}
+
+impl Engine {
+    /// Starts the engine on `tun`: the self-test is passed and all threads run when this returns.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running.
+    pub fn start(
+        tun: Tun,
+        listener: Listener,
+        signals: SignalFd,
+        options: &Options,
+    ) -> Result<Self, StartError> {
+        adit_crypto::self_test().map_err(StartError::SelfTest)?;
+        let device = Arc::new(new_device(tun, options)?);
+        let (link, changes) = Link::follow(&device.tun).map_err(cannot("follow the interface"))?;
+        let mut engine = Engine {
+            threads: Vec::new(),
+            configuration: Configuration::new(options.workers),
+            poller: Poller::new().map_err(cannot("poll"))?,
+            link,
+            routes: RouteMonitor::open().map_err(cannot("follow the routes"))?,
+            signals,
+            listener,
+            clients: BTreeMap::new(),
+            next_token: TOKEN_FIRST_CLIENT,
+            device,
+        };
+        engine.watch().map_err(cannot("poll"))?;
+        engine.start_threads(options.workers.get()).map_err(cannot("start threads"))?;
+        engine.apply_changes(&changes);
+        Ok(engine)
+    }
+
+    /// Runs until a signal comes, the interface or the UAPI socket is removed.
+    ///
+    /// # Errors
+    /// What makes going on impossible.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(16);
+        while !self.device.is_ending() {
+            self.poller.wait(&mut events, None)?;
+            for event in events.iter() {
+                self.handle(event)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn watch(&self) -> io::Result<()> {
+        self.poller.add(&self.device.end, TOKEN_END, Interest::Read)?;
+        self.poller.add(&self.signals, TOKEN_SIGNAL, Interest::Read)?;
+        self.poller.add(&self.link, TOKEN_LINK, Interest::Read)?;
+        self.poller.add(&self.routes, TOKEN_ROUTES, Interest::Read)?;
+        self.poller.add(&self.listener, TOKEN_LISTENER, Interest::Read)?;
+        match self.listener.watch() {
+            Some(watch) => self.poller.add(watch, TOKEN_SOCKET_FILE, Interest::Read),
+            None => Ok(()),
+        }
+    }
+
+    fn start_threads(&mut self, workers: usize) -> io::Result<()> {
+        self.start_thread("slow path".to_owned(), slow_path::run)?;
+        for number in 0..workers {
+            self.start_thread(format!("worker {number}"), move |device| worker::run(device, number))?;
+        }
+        Ok(())
+    }
+
+    fn start_thread(
+        &mut self,
+        name: String,
+        run: impl Fn(&Device) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
+        let device = self.device.clone();
+        let thread = thread::Builder::new().name(name.clone()).spawn(move || {
+            if let Err(error) = run(&device) {
+                log::error!("the {name} failed: {error}");
+            }
+            // One that stops takes the others with it: half an engine serves nobody.
+            device.end();
+        })?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    fn handle(&mut self, event: Event) -> io::Result<()> {
+        match event.token {
+            TOKEN_END => {}
+            TOKEN_SIGNAL => {
+                if let Some(signal) = self.signals.read()? {
+                    log::info!("ending: {signal:?} received");
+                    self.device.end();
+                }
+            }
+            TOKEN_LINK => self.follow_link()?,
+            TOKEN_ROUTES => {
+                if self.routes.drain()? {
+                    self.device.routes_changed.fetch_add(1, Relaxed);
+                }
+            }
+            TOKEN_LISTENER => self.accept()?,
+            TOKEN_SOCKET_FILE => {
+                if self.listener.is_removed() {
+                    log::info!("ending: the UAPI socket was removed");
+                    self.device.end();
+                }
+            }
+            token => self.serve(token)?,
+        }
+        Ok(())
+    }
+}
+
+/// The interface.
+impl Engine {
+    fn follow_link(&mut self) -> io::Result<()> {
+        let (changes, is_another) = self.link.changes(&self.device.tun)?;
+        if is_another {
+            self.poller.add(&self.link, TOKEN_LINK, Interest::Read)?;
+        }
+        self.apply_changes(&changes);
+        Ok(())
+    }
+
+    fn apply_changes(&mut self, changes: &[Change]) {
+        for change in changes {
+            match change {
+                Change::Up => self.configuration.interface_up(&self.device),
+                Change::Down => self.configuration.interface_down(&self.device),
+                Change::Mtu(mtu) => self.device.mtu.store(*mtu as usize, Relaxed),
+                Change::Gone => {
+                    log::info!("ending: the interface was deleted");
+                    self.device.end();
+                }
+            }
+        }
+    }
+}
+
+/// The UAPI socket.
+impl Engine {
+    fn accept(&mut self) -> io::Result<()> {
+        while let Some(client) = self.listener.accept() {
+            if self.clients.len() >= MAX_CLIENTS {
+                self.clients.pop_first();
+            }
+            let token = self.new_token();
+            self.poller.add(&client, token, Interest::Read)?;
+            self.clients.insert(token, client);
+        }
+        Ok(())
+    }
+
+    fn serve(&mut self, token: u64) -> io::Result<()> {
+        // Gone for another's sake in this very round.
+        let Some(mut client) = self.clients.remove(&token) else { return Ok(()) };
+        let turn = client.turn(|request| answer(&mut self.configuration, &self.device, request));
+        let interest = match turn {
+            Turn::Reading => Interest::Read,
+            Turn::Writing => Interest::Write,
+            Turn::Over => return Ok(()),
+        };
+        let token = self.new_token();
+        self.poller.modify(&client, token, interest)?;
+        self.clients.insert(token, client);
+        Ok(())
+    }
+
+    fn new_token(&mut self) -> u64 {
+        self.next_token += 1;
+        self.next_token
+    }
+}
+
+fn answer(configuration: &mut Configuration, device: &Device, request: Request) -> SecretText {
+    match request {
+        Request::Get => write_get(&configuration.get(device)),
+        Request::Set(set) => {
+            let errno = match configuration.apply(device, set) {
+                Ok(()) => 0,
+                Err(error) => {
+                    log::error!("{error}");
+                    error.errno()
+                }
+            };
+            text(&Operation::Set.answer(errno))
+        }
+        Request::Refuse(refusal) => {
+            log::error!("{refusal}");
+            text(&refusal.answer())
+        }
+    }
+}
+
+fn text(answer: &str) -> SecretText {
+    let mut text = SecretText::with_capacity(answer.len());
+    text.push(answer.as_bytes());
+    text
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.device.end();
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has said so itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn new_device(tun: Tun, options: &Options) -> Result<Device, StartError> {
+    let key_log = match &options.key_log {
+        Some(path) => {
+            log::warn!("every session's secrets are written to {}", path.display());
+            Some(KeyLogFile::open(path).map_err(|error| StartError::KeyLog(path.clone(), error))?)
+        }
+        None => None,
+    };
+    let wakers: io::Result<_> = (0..options.workers.get()).map(|_| EventFd::new()).collect();
+    Ok(Device {
+        tun,
+        own_key: Default::default(),
+        peers: Default::default(),
+        routes: Default::default(),
+        indices: Default::default(),
+        sockets: Default::default(),
+        mtu: AtomicUsize::new(DEFAULT_MTU as usize),
+        fwmark: AtomicU32::new(0),
+        routes_changed: AtomicU64::new(0),
+        route_lookup: RouteLookup::open().map_err(cannot("look up routes"))?.into(),
+        inbox: Inbox::default(),
+        deadlines: Deadlines::new().map_err(cannot("set timers"))?,
+        slow_path: EventFd::new().map_err(cannot("wake threads"))?,
+        workers: wakers.map_err(cannot("wake threads"))?,
+        end: EventFd::new().map_err(cannot("wake threads"))?,
+        is_ending: AtomicBool::new(false),
+        key_log,
+    })
+}

@@ -1,0 +1,103 @@
+//! The peers' deadlines: a heap, and one timer for the earliest. Its cost depends on what happens, not on how many peers
+//! are idle.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Mutex, Weak};
+
+use adit_net::poll::TimerFd;
+use adit_proto::time::Instant;
+
+use crate::lock::Lock;
+use crate::peer::Peer;
+
+pub(crate) struct Deadlines {
+    timer: TimerFd,
+    heap: Mutex<Heap>,
+}
+
+#[derive(Default)]
+struct Heap {
+    entries: BinaryHeap<Reverse<Entry>>,
+    count: u64,
+}
+
+/// Ordered by time; the count makes entries distinct.
+struct Entry {
+    at: Instant,
+    count: u64,
+    peer: Weak<Peer>,
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.count).cmp(&(other.at, other.count))
+    }
+}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Entry {}
+
+impl Deadlines {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Deadlines { timer: TimerFd::new()?, heap: Mutex::default() })
+    }
+
+    /// Notes that `peer` has something to do `at`.
+    pub(crate) fn add(&self, at: Instant, peer: &Arc<Peer>) {
+        let mut heap = self.heap.locked();
+        heap.count += 1;
+        let entry = Entry { at, count: heap.count, peer: Arc::downgrade(peer) };
+        let is_earliest = heap.entries.peek().is_none_or(|Reverse(first)| entry < *first);
+        heap.entries.push(Reverse(entry));
+        if is_earliest {
+            self.arm(at);
+        }
+    }
+
+    /// Takes one deadline that is reached; when there is none, the timer is set to the next.
+    pub(crate) fn pop_due(&self, now: Instant) -> Option<(Instant, Arc<Peer>)> {
+        let mut heap = self.heap.locked();
+        while let Some(Reverse(first)) = heap.entries.peek() {
+            if first.at > now {
+                self.arm(first.at);
+                return None;
+            }
+            // A removed peer's entry stays until its time comes.
+            if let Some(Reverse(entry)) = heap.entries.pop()
+                && let Some(peer) = entry.peer.upgrade()
+            {
+                return Some((entry.at, peer));
+            }
+        }
+        if let Err(error) = self.timer.clear() {
+            log::error!("the timer cannot be cleared: {error}");
+        }
+        None
+    }
+
+    fn arm(&self, at: Instant) {
+        if let Err(error) = self.timer.set(at.as_nanos()) {
+            log::error!("the timer cannot be set: {error}");
+        }
+    }
+}
+
+impl AsFd for Deadlines {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.timer.as_fd()
+    }
+}

@@ -1,0 +1,36 @@
+//! A debugging aid: the secrets of every handshake, in the form that Wireshark reads (`wg.keylog_file`).
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use adit_control::key;
+use adit_proto::handshake::{KeyLog, LoggedKeys};
+
+pub(crate) struct KeyLogFile(File);
+
+impl KeyLogFile {
+    /// Appends to the file at `path`, which only its owner can read.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        Ok(KeyLogFile(OpenOptions::new().append(true).create(true).mode(0o600).open(path)?))
+    }
+}
+
+impl KeyLog for KeyLogFile {
+    fn handshake(&self, keys: &LoggedKeys<'_>) {
+        let line =
+            |name: &str, bytes: &[u8; 32]| format!("{name} = {}\n", key::PublicKey::new(*bytes).to_base64());
+        let text = [
+            line("LOCAL_STATIC_PRIVATE_KEY", keys.local_static_private),
+            line("REMOTE_STATIC_PUBLIC_KEY", keys.remote_static_public),
+            line("LOCAL_EPHEMERAL_PRIVATE_KEY", keys.local_ephemeral_private),
+            line("PRESHARED_KEY", keys.preshared_key),
+        ]
+        .concat();
+        // One write: several handshakes must not mix their lines.
+        if let Err(error) = (&self.0).write_all(text.as_bytes()) {
+            log::error!("the key log cannot be written: {error}");
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! The engine: a TUN device on one side, UDP sockets on the other, and between them the protocol.
+//!
+//! Three kinds of threads share [`state::Device`](state):
+//!
+//! - **workers** move packets: TUN to UDP and back, each with a queue and sockets of its own ([`worker`](worker)),
+//! - the **slow path** does what takes long or waits for a moment: handshakes and timers ([`slow_path`](slow_path)),
+//! - the **control** thread, the caller of [`Engine::run`], applies configurations, follows the interface and the
+//!   routes, serves the UAPI socket and ends it all ([`control`](control)).
+//!
+//! Locks, in the order in which they may be held together: a peer's handshake, a peer's session, the index table. The
+//! routing table's and the peer map's are held alone. None is held across a system call on the data path or, but for
+//! the handshake's own, across cryptography.
+#![forbid(unsafe_code)]
+
+mod configure;
+mod control;
+mod deadlines;
+mod endpoint;
+mod flush;
+mod handshakes;
+mod key_log;
+mod link;
+mod lock;
+mod peer;
+mod queue;
+mod send;
+mod slow_path;
+mod state;
+pub mod uapi;
+mod worker;
+
+pub use control::{Engine, Options, StartError};

@@ -1,0 +1,80 @@
+//! A peer as the threads share it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use adit_control::{LastHandshake, Prefix, PublicKey};
+use adit_net::clock;
+use adit_proto::handshake::Handshake;
+use adit_proto::session::Session;
+use adit_proto::time::Tai64n;
+
+use crate::endpoint::Endpoint;
+
+const NANOS: u64 = 1_000_000_000;
+
+pub(crate) struct Peer {
+    pub(crate) public_key: PublicKey,
+    /// Peers are listed in the order in which they were added.
+    pub(crate) order: u64,
+    /// Apart from the session, so that a rekey's multiplications never stall data.
+    pub(crate) handshake: Mutex<Handshake>,
+    pub(crate) session: Mutex<Session<Endpoint>>,
+    /// Set under the session's lock; whoever holds that and sees it leaves the peer alone.
+    pub(crate) is_removed: AtomicBool,
+    /// The prefixes that lead here in the routing table, in the order in which they were added. The control thread's.
+    pub(crate) allowed_ips: Mutex<BTreeMap<u64, Prefix>>,
+    pub(crate) rx_bytes: AtomicU64,
+    pub(crate) tx_bytes: AtomicU64,
+    /// Wall clock, nanoseconds since the epoch; zero for never.
+    last_handshake: AtomicU64,
+}
+
+impl Peer {
+    pub(crate) fn new(public_key: PublicKey, order: u64, latest_timestamp: Tai64n) -> Self {
+        Peer {
+            public_key,
+            order,
+            handshake: Mutex::new(Handshake::new(*public_key.as_bytes(), latest_timestamp)),
+            session: Mutex::new(Session::default()),
+            is_removed: AtomicBool::new(false),
+            allowed_ips: Mutex::default(),
+            rx_bytes: AtomicU64::new(0),
+            tx_bytes: AtomicU64::new(0),
+            last_handshake: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn is_removed(&self) -> bool {
+        self.is_removed.load(Relaxed)
+    }
+
+    pub(crate) fn handshake_completed(&self) {
+        let (seconds, nanos) = clock::realtime();
+        self.last_handshake.store(seconds * NANOS + u64::from(nanos), Relaxed);
+    }
+
+    pub(crate) fn last_handshake(&self) -> Option<LastHandshake> {
+        match self.last_handshake.load(Relaxed) {
+            0 => None,
+            at => Some((at / NANOS, (at % NANOS) as u32)),
+        }
+    }
+
+    pub(crate) fn received(&self, bytes: usize) {
+        self.rx_bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
+    pub(crate) fn sent(&self, bytes: usize) {
+        self.tx_bytes.fetch_add(bytes as u64, Relaxed);
+    }
+}
+
+/// As logs name it: by the ends of its public key.
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "peer({:?})", self.public_key)
+    }
+}

@@ -1,0 +1,169 @@
+//! What the threads share.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+
+use adit_control::PublicKey;
+use adit_net::clock;
+use adit_net::netlink::RouteLookup;
+use adit_net::poll::EventFd;
+use adit_net::tun::Tun;
+use adit_net::udp::{Bound, LocalAddr};
+use adit_proto::allowed_ips::AllowedIps;
+use adit_proto::cookie::Checker;
+use adit_proto::handshake::Identity;
+use adit_proto::index::IndexTable;
+use adit_proto::keypair::Keypair;
+use adit_proto::session::Session;
+use adit_proto::time::{Instant, Tai64n};
+use rand_core::UnwrapErr;
+
+use crate::deadlines::Deadlines;
+use crate::endpoint::Endpoint;
+use crate::key_log::KeyLogFile;
+use crate::lock::{Lock, Shared};
+use crate::peer::Peer;
+use crate::queue::{Arrival, Inbox};
+
+/// The system's generator. It fails only where nothing works any more.
+pub(crate) type SystemRng = UnwrapErr<getrandom::SysRng>;
+
+pub(crate) fn rng() -> SystemRng {
+    UnwrapErr(getrandom::SysRng)
+}
+
+/// A prefix's peer.
+pub(crate) struct Route {
+    pub(crate) peer: Arc<Peer>,
+    /// Its place in the peer's list.
+    pub(crate) order: u64,
+}
+
+/// What an index stands for.
+#[derive(Clone)]
+pub(crate) enum Indexed {
+    /// Our pending initiation.
+    Handshake(Arc<Peer>),
+    /// A session.
+    Keypair(Arc<Peer>, Arc<Keypair>),
+}
+
+impl Indexed {
+    pub(crate) fn peer(&self) -> &Arc<Peer> {
+        match self {
+            Indexed::Handshake(peer) | Indexed::Keypair(peer, _) => peer,
+        }
+    }
+}
+
+/// The device's static key, and the keys for MACs that derive from it.
+pub(crate) struct OwnKey {
+    pub(crate) identity: Identity,
+    pub(crate) checker: Mutex<Checker>,
+}
+
+pub(crate) struct Device {
+    pub(crate) tun: Tun,
+    pub(crate) own_key: RwLock<Option<Arc<OwnKey>>>,
+    pub(crate) peers: RwLock<HashMap<PublicKey, Arc<Peer>>>,
+    pub(crate) routes: RwLock<AllowedIps<Route>>,
+    pub(crate) indices: RwLock<IndexTable<Indexed>>,
+    /// While the interface is up.
+    pub(crate) sockets: RwLock<Option<Arc<Bound>>>,
+    /// Of the interface, in bytes.
+    pub(crate) mtu: AtomicUsize,
+    pub(crate) fwmark: AtomicU32,
+    /// Counts the changes of the system's routes and addresses.
+    pub(crate) routes_changed: AtomicU64,
+    pub(crate) route_lookup: Mutex<RouteLookup>,
+    pub(crate) inbox: Inbox,
+    pub(crate) deadlines: Deadlines,
+    /// Wakes the slow path.
+    pub(crate) slow_path: EventFd,
+    /// Wakes each worker: the sockets were changed.
+    pub(crate) workers: Vec<EventFd>,
+    /// Wakes the control thread: the end has come.
+    pub(crate) end: EventFd,
+    pub(crate) is_ending: AtomicBool,
+    pub(crate) key_log: Option<KeyLogFile>,
+}
+
+impl Device {
+    /// The device's clock.
+    pub(crate) fn now() -> Instant {
+        Instant::from_nanos(clock::boottime_ns())
+    }
+
+    /// The wall clock, for initiations.
+    pub(crate) fn timestamp() -> Tai64n {
+        let (seconds, nanos) = clock::realtime();
+        Tai64n::from_unix(seconds, nanos)
+    }
+
+    pub(crate) fn own_key(&self) -> Option<Arc<OwnKey>> {
+        self.own_key.shared().clone()
+    }
+
+    pub(crate) fn sockets(&self) -> Option<Arc<Bound>> {
+        self.sockets.shared().clone()
+    }
+
+    pub(crate) fn mtu(&self) -> usize {
+        self.mtu.load(Ordering::Relaxed)
+    }
+
+    /// The endpoint that a packet from `from`, sent to our address `local`, speaks for.
+    pub(crate) fn endpoint_from(&self, addr: SocketAddr, local: Option<LocalAddr>) -> Endpoint {
+        Endpoint { addr, local, routes_seen: self.routes_changed.load(Ordering::Relaxed) }
+    }
+
+    /// Hands a handshake message to the slow path.
+    pub(crate) fn handshake_arrived(&self, arrival: Arrival) {
+        if self.inbox.push_arrival(arrival) {
+            self.slow_path.wake();
+        }
+    }
+
+    /// Has the slow path send an initiation, which the session has asked for.
+    pub(crate) fn initiate(&self, peer: &Arc<Peer>) {
+        self.inbox.push_initiation(peer.clone());
+        self.slow_path.wake();
+    }
+
+    /// To be called, with its lock still held, whenever the session's timers may have moved.
+    pub(crate) fn schedule(&self, peer: &Arc<Peer>, session: &mut Session<Endpoint>) {
+        if let Some(at) = session.wake() {
+            self.deadlines.add(at, peer);
+        }
+    }
+
+    /// Frees indices that a session no longer uses.
+    pub(crate) fn retire(&self, indices: impl IntoIterator<Item = u32>) {
+        let mut indices = indices.into_iter().peekable();
+        if indices.peek().is_some() {
+            let mut table = self.indices.exclusive();
+            indices.for_each(|index| drop(table.remove(index)));
+        }
+    }
+
+    /// Takes keys, timers and what is staged from `peer`: the interface went down, or the peer is removed.
+    pub(crate) fn stop_peer(&self, peer: &Peer) {
+        let pending = peer.handshake.locked().forget_pending();
+        let retired = peer.session.locked().stop();
+        self.retire(pending.into_iter().chain(retired));
+    }
+
+    /// Ends the engine, from any thread.
+    pub(crate) fn end(&self) {
+        self.is_ending.store(true, Ordering::Release);
+        self.end.wake();
+        self.slow_path.wake();
+        self.workers.iter().for_each(EventFd::wake);
+    }
+
+    pub(crate) fn is_ending(&self) -> bool {
+        self.is_ending.load(Ordering::Acquire)
+    }
+}

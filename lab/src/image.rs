@@ -1,0 +1,182 @@
+//! What the virtual machine boots: Debian's cloud kernel as it is, and an initramfs made here.
+//!
+//! The kernel package is downloaded once, through apt, and unpacked beside the build's other products. The initramfs
+//! holds the modules that WireGuard and the network card need, in loading order, busybox, `wg`, `iperf3` with their
+//! libraries, and an `init` that serves commands on the second serial line (see [`crate::vm`]).
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::cmd::{Cmd, Output};
+use crate::require::find;
+use crate::seconds;
+
+/// The package that depends on the newest cloud kernel, whichever that is.
+const META_PACKAGE: &str = "linux-image-cloud-amd64";
+
+/// Modules whose dependency trees make a machine with a network card and WireGuard.
+const MODULES: [&str; 3] = ["virtio_pci", "virtio_net", "wireguard"];
+
+/// Programs of the host that the machine runs too.
+const PROGRAMS: [&str; 3] = ["busybox", "wg", "iperf3"];
+
+/// Loads the modules, then answers each line with what it printed, 0x1e, its exit status, 0x1e.
+const INIT: &str = "\
+#!/bin/busybox sh
+/bin/busybox --install -s /bin
+export PATH=/bin
+mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
+while read module; do insmod /modules/$module; done < /modules/order
+ip link set lo up
+stty -F /dev/ttyS1 raw -echo
+exec 3<>/dev/ttyS1
+printf 'ready\\0360\\036' >&3
+while IFS= read -r line <&3; do
+  ( eval \"$line\" ) </dev/null >&3 2>&1
+  printf '\\036%d\\036' $? >&3
+done
+";
+
+/// A kernel and its initramfs.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// The compressed kernel.
+    pub kernel: PathBuf,
+    /// The initramfs.
+    pub initramfs: PathBuf,
+}
+
+impl Image {
+    /// Downloads and builds what is not there yet; takes some seconds the first time.
+    ///
+    /// # Errors
+    /// What could not be had, in words.
+    pub fn obtain() -> Result<Image, String> {
+        let cache = cache();
+        fs::create_dir_all(&cache).map_err(|e| format!("{}: {e}", cache.display()))?;
+        let package = package()?;
+        let tree = cache.join(&package);
+        if !tree.exists() {
+            unpack(&package, &cache, &tree)?;
+        }
+        let version = package.trim_start_matches("linux-image-");
+        let initramfs = cache.join(format!("initramfs-{}.gz", std::process::id()));
+        build_initramfs(&tree, version, &initramfs)?;
+        Ok(Image { kernel: tree.join("boot").join(format!("vmlinuz-{version}")), initramfs })
+    }
+}
+
+fn cache() -> PathBuf {
+    let target = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/lab");
+    std::env::var_os("LAB_CACHE").map_or_else(target, PathBuf::from)
+}
+
+/// The newest cloud kernel's package, such as `linux-image-6.1.0-56-cloud-amd64`.
+fn package() -> Result<String, String> {
+    if find("apt-cache").is_none() {
+        return Err("no apt to download a kernel with".into());
+    }
+    let depends = Cmd::new("apt-cache depends").arg(META_PACKAGE).run();
+    let line = depends.stdout.lines().find(|l| l.contains("Depends: linux-image-"));
+    let name = line.and_then(|l| l.split_whitespace().nth(1));
+    name.map(str::to_owned).ok_or_else(|| format!("apt knows no {META_PACKAGE}: {}", depends.stderr.trim()))
+}
+
+fn unpack(package: &str, cache: &Path, tree: &Path) -> Result<(), String> {
+    // A directory of its own: one download cannot be taken for another, and a half-done one has no name.
+    let fresh = cache.join(format!("download-{}", std::process::id()));
+    fs::create_dir_all(&fresh).map_err(|e| e.to_string())?;
+    let download =
+        format!("cd {} && apt-get -qq download {package} && dpkg-deb -x *.deb tree", fresh.display());
+    let moved = succeed(&Cmd::new("sh -c").arg(download).limit(seconds(300)).run())
+        .and_then(|()| fs::rename(fresh.join("tree"), tree).map_err(|e| e.to_string()));
+    let _ = fs::remove_dir_all(&fresh);
+    // Somebody else may have been first.
+    if tree.exists() { Ok(()) } else { moved }
+}
+
+fn build_initramfs(tree: &Path, version: &str, archive: &Path) -> Result<(), String> {
+    let root = archive.with_extension("d");
+    let _ = fs::remove_dir_all(&root);
+    let built = populate(&root, tree, version).and_then(|()| {
+        let pack = format!(
+            "cd {} && find . | cpio -o -H newc --quiet | gzip -1 > {}",
+            root.display(),
+            archive.display()
+        );
+        succeed(&Cmd::new("sh -c").arg(pack).run())
+    });
+    let _ = fs::remove_dir_all(&root);
+    built
+}
+
+fn populate(root: &Path, tree: &Path, version: &str) -> Result<(), String> {
+    for dir in ["bin", "dev", "modules", "proc", "sys", "tmp"] {
+        fs::create_dir_all(root.join(dir)).map_err(|e| e.to_string())?;
+    }
+    for program in PROGRAMS {
+        let path = find(program).ok_or_else(|| format!("{program} is not installed"))?;
+        copy(&path, &root.join("bin").join(program))?;
+        for library in libraries(&path) {
+            copy(Path::new(&library), &root.join(library.trim_start_matches('/')))?;
+        }
+    }
+    let mut order = String::new();
+    for module in modules(tree, version)? {
+        let name = install_module(&module, &root.join("modules"))?;
+        if !order.lines().any(|l| l == name) {
+            order += &format!("{name}\n");
+        }
+    }
+    fs::write(root.join("modules/order"), order).map_err(|e| e.to_string())?;
+    let init = root.join("init");
+    fs::write(&init, INIT).map_err(|e| e.to_string())?;
+    fs::set_permissions(&init, fs::Permissions::from_mode(0o755)).map_err(|e| e.to_string())
+}
+
+/// The modules' files in loading order, some of them more than once.
+fn modules(tree: &Path, version: &str) -> Result<Vec<PathBuf>, String> {
+    let kmod = |name: &str| {
+        find(name).map(|p| p.display().to_string()).ok_or_else(|| format!("{name} is not installed"))
+    };
+    let (depmod, modprobe, tree) = (kmod("depmod")?, kmod("modprobe")?, tree.display());
+    succeed(&Cmd::new(&format!("{depmod} -b {tree} {version}")).run())?;
+    let mut files = Vec::new();
+    for module in MODULES {
+        // Prints `insmod PATH` for each module and `builtin NAME` for what is in the kernel itself.
+        let output = Cmd::new(&format!("{modprobe} -d {tree} -S {version} --show-depends {module}")).run();
+        files
+            .extend(output.stdout.lines().filter_map(|l| l.strip_prefix("insmod ")).map(|p| p.trim().into()));
+        succeed(&output)?;
+    }
+    Ok(files)
+}
+
+/// Copies a module, decompressed, and returns its name.
+fn install_module(file: &Path, to: &Path) -> Result<String, String> {
+    let name = file.file_name().and_then(|n| n.to_str()).ok_or("a module without a name")?;
+    let Some(plain) = name.strip_suffix(".xz") else {
+        copy(file, &to.join(name))?;
+        return Ok(name.to_owned());
+    };
+    let unpack = format!("xz -dc {} > {}", file.display(), to.join(plain).display());
+    succeed(&Cmd::new("sh -c").arg(unpack).run())?;
+    Ok(plain.to_owned())
+}
+
+/// The shared libraries of a program, its loader among them; none if it is static.
+fn libraries(program: &Path) -> Vec<String> {
+    let listed = Cmd::new("ldd").arg(program).run().stdout;
+    listed.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned).collect()
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), String> {
+    let parent = to.parent().ok_or("no parent directory")?;
+    fs::create_dir_all(parent).map_err(|e| e.to_string())?;
+    fs::copy(from, to).map(drop).map_err(|e| format!("{}: {e}", from.display()))
+}
+
+fn succeed(output: &Output) -> Result<(), String> {
+    if output.success() { Ok(()) } else { Err(output.stderr.trim().to_owned()) }
+}

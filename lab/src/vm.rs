@@ -1,0 +1,166 @@
+//! The Linux kernel's own WireGuard as the peer: a virtual machine under QEMU, without hardware acceleration.
+//!
+//! It boots in some four seconds. A tap device in a namespace is its cable; commands travel over a serial line: a line
+//! of shell there, and back what it printed, 0x1e, its exit status, 0x1e.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
+
+use crate::cmd::{Background, Cmd};
+use crate::image::Image;
+use crate::netns::Netns;
+use crate::require::{Skip, skip};
+use crate::{seconds, within};
+
+/// The tap device, on this side of the machine's cable.
+pub const TAP: &str = "tap0";
+
+/// The programs that [`Vm::shared`] needs, for [`crate::require`].
+pub const NEEDS: &[&str] = &[
+    "netns",
+    "tun",
+    "qemu-system-x86_64",
+    "busybox",
+    "wg",
+    "iperf3",
+    "cpio",
+    "gzip",
+    "xz",
+    "ldd",
+    "depmod",
+    "dpkg-deb",
+];
+
+/// Runs QEMU until the test process has ended, however it ended: then the pipe that is its standard input closes.
+/// The machine may therefore live in a static, and is still gone afterwards, namespace, files and all.
+const KEEPER: &str = r#"
+namespace=$1 files=$2; shift 2
+ip netns exec "$namespace" "$@" </dev/null & machine=$!
+trap : TERM INT
+read -r _
+kill "$machine"; wait "$machine"
+ip netns del "$namespace"; rm -f $files
+"#;
+
+/// A running virtual machine.
+#[derive(Debug)]
+pub struct Vm {
+    /// The namespace with the other end of its cable: [`TAP`], 10.88.0.1/24 and fd88::1/64.
+    pub ns: Netns,
+    console: Mutex<UnixStream>,
+    _keeper: Background,
+}
+
+impl Vm {
+    /// The machine that all tests of this process share; the first call boots it.
+    ///
+    /// # Errors
+    /// If there is no kernel to boot; the running test is then recorded as skipped.
+    ///
+    /// # Panics
+    /// If there is one but it does not come up, or there is none and `LAB_REQUIRE_ALL` is 1.
+    pub fn shared() -> Result<&'static Vm, Skip> {
+        static VM: OnceLock<Result<Vm, String>> = OnceLock::new();
+        let booted = VM.get_or_init(|| Image::obtain().map(|image| Vm::boot(&image)));
+        booted.as_ref().map_err(|reason| {
+            assert!(
+                std::env::var_os("LAB_REQUIRE_ALL").is_none_or(|v| v != "1"),
+                "no virtual machine: {reason}"
+            );
+            skip(&format!("no virtual machine: {reason}"))
+        })
+    }
+
+    /// Its address on the cable; IPv6: `fd88::2`.
+    pub const ADDRESS4: &'static str = "10.88.0.2";
+    /// Its IPv6 address on the cable.
+    pub const ADDRESS6: &'static str = "fd88::2";
+
+    fn boot(image: &Image) -> Vm {
+        let ns = Netns::new();
+        ns.ip(&format!("tuntap add mode tap {TAP}"));
+        ns.ip(&format!("link set {TAP} up"));
+        ns.address(TAP, "10.88.0.1/24");
+        ns.address(TAP, "fd88::1/64");
+        let socket = std::env::temp_dir().join(format!("{}.console", ns.name()));
+        let keeper = keeper(&ns, image, &socket);
+        let console = connect(&socket, &keeper);
+        let vm = Vm { ns, console: Mutex::new(console), _keeper: keeper };
+        vm.read_answer(&mut vm.console.lock().expect("nobody holds it yet"));
+        vm.ok("ip link set eth0 up; echo 0 > /proc/sys/net/ipv6/conf/eth0/accept_dad");
+        vm.ok("ip addr add 10.88.0.2/24 dev eth0 && ip addr add fd88::2/64 dev eth0");
+        vm
+    }
+
+    /// Runs a line of shell in the machine: its exit status, and what it printed.
+    ///
+    /// # Panics
+    /// If no answer comes within 60 seconds.
+    #[track_caller]
+    pub fn run(&self, line: &str) -> (i32, String) {
+        // A test that panicked while it held the console has lost its answer, and the next one would read it.
+        let mut console = self.console.lock().expect("no test has failed on the console");
+        console.write_all(format!("{line}\n").as_bytes()).expect("writing to the console");
+        self.read_answer(&mut console)
+    }
+
+    /// Runs a line of shell in the machine and returns what it printed.
+    ///
+    /// # Panics
+    /// If it fails.
+    #[track_caller]
+    pub fn ok(&self, line: &str) -> String {
+        let (status, text) = self.run(line);
+        assert_eq!(status, 0, "`{line}` in the virtual machine\n{text}");
+        text
+    }
+
+    #[track_caller]
+    fn read_answer(&self, console: &mut UnixStream) -> (i32, String) {
+        let text = read_field(console);
+        let status = read_field(console);
+        (status.parse().unwrap_or_else(|_| panic!("no exit status: {status:?}")), text)
+    }
+}
+
+fn read_field(console: &mut UnixStream) -> String {
+    let (mut bytes, mut byte) = (Vec::new(), [0]);
+    loop {
+        console.read_exact(&mut byte).expect("an answer from the virtual machine");
+        if byte[0] == 0x1e {
+            return String::from_utf8_lossy(&bytes).into_owned();
+        }
+        bytes.push(byte[0]);
+    }
+}
+
+fn keeper(ns: &Netns, image: &Image, socket: &Path) -> Background {
+    let files = format!("{} {}", socket.display(), image.initramfs.display());
+    let machine = format!(
+        "qemu-system-x86_64 -accel tcg -cpu max -m 256M -display none -monitor none -no-reboot -nodefaults \
+         -kernel {} -initrd {} -serial null -serial unix:{},server=on,wait=off \
+         -nic tap,ifname={TAP},script=no,downscript=no,model=virtio-net-pci",
+        image.kernel.display(),
+        image.initramfs.display(),
+        socket.display()
+    );
+    let mut keeper = Cmd::new("sh -c").arg(KEEPER).arg("keeper").arg(ns.name()).arg(files);
+    for word in machine.split_whitespace() {
+        keeper = keeper.arg(word);
+    }
+    keeper.arg("-append").arg("quiet panic=-1").hold_input().spawn()
+}
+
+fn connect(socket: &Path, keeper: &Background) -> UnixStream {
+    let mut console = None;
+    within(seconds(10), || {
+        console = UnixStream::connect(socket).ok();
+        console.is_some()
+    });
+    let console = console.unwrap_or_else(|| panic!("the virtual machine does not start\n{}", keeper.log()));
+    console.set_read_timeout(Some(Duration::from_secs(60))).expect("a time limit");
+    console
+}

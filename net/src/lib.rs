@@ -1,0 +1,16 @@
+//! The Linux system calls of a userspace WireGuard: TUN devices, UDP sockets, netlink, polling, processes.
+//!
+//! The only crate besides the cryptographic backends where `unsafe` is allowed; every block says why it is sound.
+#![allow(unsafe_code)]
+
+pub mod checksum;
+pub mod clock;
+pub mod netlink;
+pub mod netns;
+pub mod packet;
+pub mod poll;
+pub mod process;
+pub mod segment;
+pub mod tun;
+pub mod udp;
+pub mod unix;

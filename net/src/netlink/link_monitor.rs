@@ -1,0 +1,218 @@
+//! Following one interface: up and down, MTU, name, and its end.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::LinkMessage;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::message::{Message, messages, name_of, u32_of};
+use super::socket::RouteSocket;
+use crate::netns;
+
+/// `struct ifinfomsg`: family, type, index, flags, change mask.
+const LINK_HEADER_LEN: usize = 16;
+
+const RTMGRP_LINK: u32 = 1;
+
+/// Polls of the socket at start, of 100 ms each, before the kernel's answer counts as missing.
+const PATIENCE: usize = 50;
+
+/// What changed about the interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkEvent {
+    /// It was set up (`IFF_UP`).
+    Up,
+    /// It was set down.
+    Down,
+    /// Its MTU is now this many bytes.
+    Mtu(u32),
+    /// It has this name now.
+    Renamed(String),
+    /// It is no longer in this namespace: deleted, or moved to another one. Nothing follows.
+    Gone,
+}
+
+/// An interface as last heard of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkState {
+    /// Its name.
+    pub name: String,
+    /// Whether it is set up (`IFF_UP`).
+    pub up: bool,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+}
+
+/// Follows one interface by its index.
+pub struct LinkMonitor {
+    socket: RouteSocket,
+    ifindex: u32,
+    state: LinkState,
+    gone: bool,
+}
+
+impl LinkMonitor {
+    /// Follows interface `ifindex` in the network namespace `netns`; `None` is the one of the calling thread.
+    ///
+    /// The namespace is entered by a thread made for it; the caller stays where it is. What happens from this call on
+    /// is in [`state`](Self::state) or comes as an event, nothing falls in between.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if there is no such interface; those of [`netns::run_in`]; `TimedOut` if the kernel does not answer.
+    pub fn open(netns: Option<BorrowedFd<'_>>, ifindex: u32) -> io::Result<Self> {
+        let mut socket = match netns {
+            Some(netns) => netns::run_in(netns, || RouteSocket::open_with_groups(RTMGRP_LINK))??,
+            None => RouteSocket::open_with_groups(RTMGRP_LINK)?,
+        };
+        socket.set_non_blocking()?;
+        socket.send(request(ifindex), 0)?;
+        let state = LinkState { name: String::new(), up: false, mtu: 0 };
+        let mut monitor = Self { socket, ifindex, state, gone: false };
+        for _ in 0..PATIENCE {
+            if monitor.drain(&mut Vec::new())? {
+                return if monitor.gone { Err(no_device()) } else { Ok(monitor) };
+            }
+            let mut fds = [PollFd::new(monitor.socket.as_fd(), PollFlags::POLLIN)];
+            poll(&mut fds, PollTimeout::from(100u8))?;
+        }
+        Err(io::ErrorKind::TimedOut.into())
+    }
+
+    /// The interface as last heard of, after the events that [`poll`](Self::poll) returned.
+    pub fn state(&self) -> &LinkState {
+        &self.state
+    }
+
+    /// The index of the interface.
+    pub fn ifindex(&self) -> u32 {
+        self.ifindex
+    }
+
+    /// The events that came since; does not block. To be called when the descriptor is readable.
+    ///
+    /// If the kernel had to drop some, it is asked for the state again, so that the events may be fewer than the
+    /// changes but always lead to the truth.
+    ///
+    /// # Errors
+    ///
+    /// None in practice.
+    pub fn poll(&mut self) -> io::Result<Vec<LinkEvent>> {
+        let mut events = Vec::new();
+        self.drain(&mut events)?;
+        Ok(events)
+    }
+
+    /// Reads all there is; returns whether the interface was heard of.
+    fn drain(&mut self, events: &mut Vec<LinkEvent>) -> io::Result<bool> {
+        let (mut heard, mut overrun) = (false, false);
+        loop {
+            let datagram = match self.socket.recv() {
+                Ok(datagram) => datagram,
+                // Only an emptied socket has room for the answer.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && overrun => {
+                    overrun = false;
+                    self.socket.send(request(self.ifindex), 0)?;
+                    continue;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(heard),
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    overrun = true;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            for message in messages(datagram) {
+                let Some(news) = News::read(&message, self.ifindex) else { continue };
+                heard = true;
+                if !self.gone {
+                    self.gone = matches!(news, News::Gone);
+                    self.state.apply(news, events);
+                }
+            }
+        }
+    }
+}
+
+impl AsFd for LinkMonitor {
+    /// Readable when there are events.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl std::fmt::Debug for LinkMonitor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LinkMonitor")
+            .field("ifindex", &self.ifindex)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}
+
+fn request(ifindex: u32) -> RouteNetlinkMessage {
+    let mut link = LinkMessage::default();
+    link.header.index = ifindex;
+    RouteNetlinkMessage::GetLink(link)
+}
+
+fn no_device() -> io::Error {
+    io::Error::from_raw_os_error(libc::ENODEV)
+}
+
+/// What one message says about the interface.
+enum News {
+    State(LinkState),
+    Gone,
+}
+
+impl News {
+    fn read(message: &Message<'_>, ifindex: u32) -> Option<Self> {
+        if let Some(outcome) = message.acknowledgement() {
+            // The only request that this socket makes is for the interface.
+            return outcome.is_err().then_some(Self::Gone);
+        }
+        let header: &[u8; LINK_HEADER_LEN] = message.header()?;
+        let word =
+            |at: usize| u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        // Another family speaks of something else: an interface that leaves a bridge is "deleted" as a bridge port.
+        if libc::c_int::from(header[0]) != libc::AF_UNSPEC || word(4) != ifindex {
+            return None;
+        }
+        match message.kind {
+            libc::RTM_NEWLINK => {
+                let attribute = |wanted: u16| {
+                    message
+                        .attributes(LINK_HEADER_LEN)
+                        .find_map(|(kind, value)| (kind == wanted).then_some(value))
+                };
+                Some(Self::State(LinkState {
+                    name: attribute(libc::IFLA_IFNAME).and_then(name_of)?,
+                    up: word(8) & libc::IFF_UP as u32 != 0,
+                    mtu: attribute(libc::IFLA_MTU).and_then(u32_of)?,
+                }))
+            }
+            libc::RTM_DELLINK => Some(Self::Gone),
+            _ => None,
+        }
+    }
+}
+
+impl LinkState {
+    /// Becomes what the news say, and tells what that changed. An MTU comes before the `Up` that makes it matter.
+    fn apply(&mut self, news: News, events: &mut Vec<LinkEvent>) {
+        let News::State(new) = news else { return events.push(LinkEvent::Gone) };
+        if new.name != self.name {
+            events.push(LinkEvent::Renamed(new.name.clone()));
+        }
+        if new.mtu != self.mtu {
+            events.push(LinkEvent::Mtu(new.mtu));
+        }
+        if new.up != self.up {
+            events.push(if new.up { LinkEvent::Up } else { LinkEvent::Down });
+        }
+        *self = new;
+    }
+}

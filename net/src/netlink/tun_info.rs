@@ -1,0 +1,58 @@
+//! How many queues of a TUN device are taken.
+//!
+//! The kernel refuses a second opener of a device with one queue, but lets anybody join one with several, and would
+//! then spread the packets between the two. So whoever wants such a device for itself has to count first.
+
+use std::io;
+
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{LinkAttribute, LinkMessage};
+
+use super::message::{Message, attributes, u32_of};
+use super::socket::RouteSocket;
+
+/// `struct ifinfomsg`.
+const LINK_HEADER_LEN: usize = 16;
+
+// linux/if_link.h
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_TUN_MULTI_QUEUE: u16 = 7;
+const IFLA_TUN_NUM_QUEUES: u16 = 8;
+const IFLA_TUN_NUM_DISABLED_QUEUES: u16 = 9;
+
+/// What rtnetlink says about a TUN device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TunInfo {
+    /// Whether several descriptors may be attached.
+    pub multi_queue: bool,
+    /// Attached descriptors, active or not; `None` if the kernel does not tell (before Linux 4.20), or does not
+    /// because the device has but one queue.
+    pub queues: Option<u32>,
+}
+
+/// Asks about the interface `name` of the calling thread's network namespace; `None` if it is no TUN device.
+pub(crate) fn tun_info(name: &str) -> io::Result<Option<TunInfo>> {
+    let mut link = LinkMessage::default();
+    link.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    RouteSocket::open()?.get(RouteNetlinkMessage::GetLink(link), read)
+}
+
+fn read(message: &Message<'_>) -> Option<TunInfo> {
+    let find = |nest: &'_ [u8], wanted: u16| {
+        attributes(nest).find(|(kind, _)| *kind == wanted).map(|(_, v)| v.to_vec())
+    };
+    let (_, info) = message.attributes(LINK_HEADER_LEN).find(|(kind, _)| *kind == IFLA_LINKINFO)?;
+    if !find(info, IFLA_INFO_KIND)?.starts_with(b"tun") {
+        return None;
+    }
+    // Missing before Linux 4.16; attaching then shows what the device is.
+    let data = find(info, IFLA_INFO_DATA).unwrap_or_default();
+    let count = |wanted| find(&data, wanted).and_then(|value| u32_of(&value));
+    let disabled = count(IFLA_TUN_NUM_DISABLED_QUEUES).unwrap_or(0);
+    Some(TunInfo {
+        multi_queue: find(&data, IFLA_TUN_MULTI_QUEUE).is_some_and(|value| value != [0]),
+        queues: count(IFLA_TUN_NUM_QUEUES).map(|active| active.saturating_add(disabled)),
+    })
+}

@@ -1,0 +1,386 @@
+//! The handshake, Noise_IKpsk2 (whitepaper 5.4.1–5.4.5).
+//!
+//! ```text
+//! IKpsk2:
+//!   <- s
+//!   ...
+//!   -> e, es, s, ss, {t}
+//!   <- e, ee, se, psk, {}
+//! ```
+//!
+//! A [`Handshake`] is one peer's state. The initiator calls [`Handshake::create_initiation`] and
+//! [`Handshake::consume_response`]; the responder calls [`Identity::open_initiation`] (which tells who is calling),
+//! [`Handshake::consume_initiation`] and [`Handshake::create_response`]. Each step's result is the next one's argument, so
+//! that none can be left out, and state is touched only once a message has authenticated.
+//!
+//! A pending initiation survives the consumption of the peer's own: when both sides start at the same moment both
+//! sessions come up, where forgetting one's own would leave each waiting for its retransmission timer.
+
+use core::time::Duration;
+
+use adit_crypto::Secret;
+use adit_crypto::x25519::{self, PrivateKey};
+use rand_core::CryptoRng;
+
+use crate::cookie::Jar;
+use crate::keypair::Keypair;
+use crate::limits::INITIATIONS_PER_SECOND;
+use crate::message::{CookieReply, Initiation, Response};
+use crate::noise::Symmetric;
+use crate::time::{Instant, Tai64n};
+
+/// What a handshake step needs from outside.
+pub struct Env<'a> {
+    /// The device's clock.
+    pub now: Instant,
+    /// The wall clock, for initiations.
+    pub timestamp: Tai64n,
+    /// Ephemeral keys come from here.
+    pub rng: &'a mut dyn CryptoRng,
+    /// A debugging aid: told every ephemeral key made. `None` but when somebody asked for it.
+    pub key_log: Option<&'a dyn KeyLog>,
+}
+
+/// Receives what is needed to decrypt a capture of the traffic.
+pub trait KeyLog {
+    /// A handshake message was made with these keys.
+    fn handshake(&self, keys: &LoggedKeys<'_>);
+}
+
+/// The secrets of one handshake, in the terms of Wireshark's key log.
+pub struct LoggedKeys<'a> {
+    /// This device's private key.
+    pub local_static_private: &'a [u8; 32],
+    /// The peer's public key.
+    pub remote_static_public: &'a [u8; 32],
+    /// This handshake's ephemeral private key.
+    pub local_ephemeral_private: &'a [u8; 32],
+    /// The preshared key, zeros when there is none.
+    pub preshared_key: &'a [u8; 32],
+}
+
+/// Why a handshake message was not taken or made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HandshakeError {
+    /// The AEAD rejected a field, or the message answers no pending initiation.
+    Unauthenticated,
+    /// A Diffie-Hellman result was zero: one of the public keys is of low order.
+    ZeroSharedSecret,
+    /// The timestamp is not greater than the greatest seen: a replay, or the peer's clock went backwards.
+    StaleTimestamp,
+    /// Another initiation of this peer was consumed within the last 20 ms.
+    TooSoon,
+}
+
+impl From<adit_crypto::Rejected> for HandshakeError {
+    fn from(_: adit_crypto::Rejected) -> Self {
+        HandshakeError::Unauthenticated
+    }
+}
+
+impl From<x25519::ZeroShared> for HandshakeError {
+    fn from(_: x25519::ZeroShared) -> Self {
+        HandshakeError::ZeroSharedSecret
+    }
+}
+
+/// A device's static key.
+pub struct Identity {
+    private: PrivateKey,
+    public: [u8; 32],
+}
+
+/// An initiation whose static key has been decrypted; who sent it is claimed, not yet proved.
+pub struct OpenedInitiation {
+    symmetric: Symmetric,
+    remote_static: [u8; 32],
+    remote_ephemeral: [u8; 32],
+    remote_index: u32,
+    encrypted_timestamp: [u8; 28],
+}
+
+/// An authentic, fresh initiation: what a response answers.
+pub struct ConsumedInitiation {
+    symmetric: Symmetric,
+    remote_ephemeral: [u8; 32],
+    remote_index: u32,
+}
+
+impl Identity {
+    /// The identity of this private key, which is clamped.
+    pub fn new(private_key: &Secret<32>) -> Self {
+        let private = PrivateKey::new(*private_key.expose());
+        let public = x25519::public_key(&private);
+        Identity { private, public }
+    }
+
+    /// The public key.
+    pub fn public_key(&self) -> &[u8; 32] {
+        &self.public
+    }
+
+    /// The clamped private key.
+    pub fn private_key(&self) -> &PrivateKey {
+        &self.private
+    }
+
+    /// First half of consuming an initiation (5.4.2): decrypts the sender's static key, by which the peer is found.
+    pub fn open_initiation(&self, message: &Initiation) -> Result<OpenedInitiation, HandshakeError> {
+        let mut symmetric = Symmetric::new(&self.public);
+        let remote_ephemeral = *message.unencrypted_ephemeral();
+        // e
+        symmetric.mix_ephemeral(&remote_ephemeral);
+        // es
+        let key = symmetric.mix_key_for_field(&x25519::shared(&self.private, &remote_ephemeral)?);
+        // s
+        let remote_static = symmetric.decrypt_and_hash(&key, message.encrypted_static())?;
+        Ok(OpenedInitiation {
+            symmetric,
+            remote_static,
+            remote_ephemeral,
+            remote_index: message.sender(),
+            encrypted_timestamp: *message.encrypted_timestamp(),
+        })
+    }
+}
+
+impl OpenedInitiation {
+    /// The public key that the sender claims.
+    pub fn remote_static(&self) -> &[u8; 32] {
+        &self.remote_static
+    }
+}
+
+/// Our initiation, until it is answered or replaced.
+struct Pending {
+    symmetric: Symmetric,
+    ephemeral: PrivateKey,
+    index: u32,
+}
+
+/// The result of both static keys, the same for every handshake of this peer: one multiplication saved in each.
+enum StaticStatic {
+    /// Not computed yet: ten thousand peers may be configured at once and most never call.
+    Unknown,
+    Known(Secret<32>),
+    Zero,
+}
+
+/// One peer's handshake state.
+pub struct Handshake {
+    remote_static: [u8; 32],
+    preshared_key: Secret<32>,
+    static_static: StaticStatic,
+    pending: Option<Pending>,
+    latest_timestamp: Tai64n,
+    last_timestamp_sent: Tai64n,
+    last_initiation_consumed: Option<Instant>,
+    jar: Jar,
+}
+
+impl Handshake {
+    /// The state for the peer with this public key. `latest_timestamp` is the greatest one ever received from it (the
+    /// default when there was none): a peer that is removed and added again must not accept a replay.
+    pub fn new(remote_static: [u8; 32], latest_timestamp: Tai64n) -> Self {
+        Handshake {
+            remote_static,
+            preshared_key: Secret::default(),
+            static_static: StaticStatic::Unknown,
+            pending: None,
+            latest_timestamp,
+            last_timestamp_sent: Tai64n::default(),
+            last_initiation_consumed: None,
+            jar: Jar::new(&remote_static),
+        }
+    }
+
+    /// The peer's public key.
+    pub fn remote_static(&self) -> &[u8; 32] {
+        &self.remote_static
+    }
+
+    /// The preshared key, zeros when there is none.
+    pub fn preshared_key(&self) -> &Secret<32> {
+        &self.preshared_key
+    }
+
+    /// Sets the preshared key. It counts from the next handshake on; a live session stays.
+    pub fn set_preshared_key(&mut self, key: Secret<32>) {
+        self.preshared_key = key;
+    }
+
+    /// The greatest timestamp received.
+    pub fn latest_timestamp(&self) -> Tai64n {
+        self.latest_timestamp
+    }
+
+    /// The device's private key was changed: what was computed with the old one goes. Returns the index of the pending
+    /// initiation, to be taken out of the index table.
+    pub fn forget_identity(&mut self) -> Option<u32> {
+        self.static_static = StaticStatic::Unknown;
+        self.forget_pending()
+    }
+
+    /// Drops the pending initiation and its ephemeral key. Returns its index, to be taken out of the index table.
+    pub fn forget_pending(&mut self) -> Option<u32> {
+        self.pending.take().map(|pending| pending.index)
+    }
+
+    /// Takes the cookie out of a reply; says whether it was one for us.
+    pub fn consume_cookie_reply(&mut self, reply: &CookieReply, now: Instant) -> bool {
+        self.jar.consume_reply(reply, now)
+    }
+
+    /// Makes an initiation (5.4.2) with `index` as our index, replacing the pending one, whose index is returned too.
+    pub fn create_initiation(
+        &mut self,
+        identity: &Identity,
+        index: u32,
+        env: &mut Env<'_>,
+    ) -> Result<(Initiation, Option<u32>), HandshakeError> {
+        let static_static = self.static_static(identity)?;
+        let mut symmetric = Symmetric::new(&self.remote_static);
+        // e
+        let ephemeral = self.new_ephemeral(identity, env);
+        let ephemeral_public = x25519::public_key(&ephemeral);
+        symmetric.mix_ephemeral(&ephemeral_public);
+        // es
+        let key = symmetric.mix_key_for_field(&x25519::shared(&ephemeral, &self.remote_static)?);
+        // s
+        let encrypted_static = symmetric.encrypt_and_hash(&key, &identity.public);
+        // ss
+        let key = symmetric.mix_key_for_field(&static_static);
+        // {t}
+        let timestamp = self.next_timestamp(env.timestamp);
+        let encrypted_timestamp = symmetric.encrypt_and_hash(&key, timestamp.as_bytes());
+
+        let mut message = Initiation::new(index, &ephemeral_public, &encrypted_static, &encrypted_timestamp);
+        self.jar.add_macs(&mut message, env.now);
+        let replaced = self.pending.replace(Pending { symmetric, ephemeral, index });
+        Ok((message, replaced.map(|pending| pending.index)))
+    }
+
+    /// Second half of consuming an initiation (5.4.2): proves the sender and refuses replays.
+    pub fn consume_initiation(
+        &mut self,
+        identity: &Identity,
+        opened: OpenedInitiation,
+        now: Instant,
+    ) -> Result<ConsumedInitiation, HandshakeError> {
+        let mut symmetric = opened.symmetric;
+        // ss
+        let key = symmetric.mix_key_for_field(&self.static_static(identity)?);
+        // {t}
+        let timestamp = symmetric.decrypt_and_hash(&key, &opened.encrypted_timestamp)?;
+        let timestamp = Tai64n::from_bytes(timestamp);
+        if timestamp <= self.latest_timestamp {
+            return Err(HandshakeError::StaleTimestamp);
+        }
+        let interval = Duration::from_secs(1) / INITIATIONS_PER_SECOND;
+        if self.last_initiation_consumed.is_some_and(|last| !now.has_reached(last, interval)) {
+            return Err(HandshakeError::TooSoon);
+        }
+        self.latest_timestamp = timestamp;
+        self.last_initiation_consumed = Some(now);
+        Ok(ConsumedInitiation {
+            symmetric,
+            remote_ephemeral: opened.remote_ephemeral,
+            remote_index: opened.remote_index,
+        })
+    }
+
+    /// Answers an initiation (5.4.3) with `index` as our index. The keypair may send only once the peer has confirmed it.
+    pub fn create_response(
+        &mut self,
+        identity: &Identity,
+        initiation: ConsumedInitiation,
+        index: u32,
+        env: &mut Env<'_>,
+    ) -> Result<(Response, Keypair), HandshakeError> {
+        let ConsumedInitiation { mut symmetric, remote_ephemeral, remote_index } = initiation;
+        // e
+        let ephemeral = self.new_ephemeral(identity, env);
+        let ephemeral_public = x25519::public_key(&ephemeral);
+        symmetric.mix_ephemeral(&ephemeral_public);
+        // ee
+        symmetric.mix_key(&x25519::shared(&ephemeral, &remote_ephemeral)?);
+        // se
+        symmetric.mix_key(&x25519::shared(&ephemeral, &self.remote_static)?);
+        // psk
+        let key = symmetric.mix_psk(&self.preshared_key);
+        // {}
+        let encrypted_nothing = symmetric.encrypt_and_hash(&key, &[]);
+
+        let mut message = Response::new(index, remote_index, &ephemeral_public, &encrypted_nothing);
+        self.jar.add_macs(&mut message, env.now);
+        Ok((message, Keypair::responder(symmetric.split(), index, remote_index, env.now)))
+    }
+
+    /// Takes the answer to our initiation (5.4.3). A bad one leaves the pending initiation as it was.
+    pub fn consume_response(
+        &mut self,
+        identity: &Identity,
+        message: &Response,
+        now: Instant,
+    ) -> Result<Keypair, HandshakeError> {
+        let pending = self.pending.as_ref().ok_or(HandshakeError::Unauthenticated)?;
+        if pending.index != message.receiver() {
+            return Err(HandshakeError::Unauthenticated);
+        }
+        let mut symmetric = pending.symmetric.clone();
+        let remote_ephemeral = message.unencrypted_ephemeral();
+        // e
+        symmetric.mix_ephemeral(remote_ephemeral);
+        // ee
+        symmetric.mix_key(&x25519::shared(&pending.ephemeral, remote_ephemeral)?);
+        // se
+        symmetric.mix_key(&x25519::shared(&identity.private, remote_ephemeral)?);
+        // psk
+        let key = symmetric.mix_psk(&self.preshared_key);
+        // {}
+        let [] = symmetric.decrypt_and_hash(&key, message.encrypted_nothing())?;
+
+        let index = pending.index;
+        self.pending = None;
+        Ok(Keypair::initiator(symmetric.split(), index, message.sender(), now))
+    }
+
+    fn static_static(&mut self, identity: &Identity) -> Result<Secret<32>, HandshakeError> {
+        if let StaticStatic::Unknown = self.static_static {
+            self.static_static = match x25519::shared(&identity.private, &self.remote_static) {
+                Ok(shared) => StaticStatic::Known(shared),
+                Err(_) => StaticStatic::Zero,
+            };
+        }
+        match &self.static_static {
+            StaticStatic::Known(shared) => Ok(shared.clone()),
+            _ => Err(HandshakeError::ZeroSharedSecret),
+        }
+    }
+
+    fn new_ephemeral(&self, identity: &Identity, env: &mut Env<'_>) -> PrivateKey {
+        let mut bytes = Secret::<32>::default();
+        env.rng.fill_bytes(bytes.expose_mut());
+        let ephemeral = PrivateKey::new(*bytes.expose());
+        if let Some(log) = env.key_log {
+            log.handshake(&LoggedKeys {
+                local_static_private: identity.private.expose(),
+                remote_static_public: &self.remote_static,
+                local_ephemeral_private: ephemeral.expose(),
+                preshared_key: self.preshared_key.expose(),
+            });
+        }
+        ephemeral
+    }
+
+    /// Greater than the last one sent even when the wall clock stood still or went backwards meanwhile: the responder
+    /// would take it for a replay.
+    fn next_timestamp(&mut self, wall_clock: Tai64n) -> Tai64n {
+        let timestamp = wall_clock.max(self.last_timestamp_sent.successor());
+        self.last_timestamp_sent = timestamp;
+        timestamp
+    }
+}
+
+#[cfg(test)]
+mod tests;

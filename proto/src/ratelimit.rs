@@ -1,0 +1,153 @@
+//! The handshake rate limit per source address (whitepaper 5.3): a token bucket for each, in a table of bounded size.
+//!
+//! It is asked only for messages with a valid mac2, that is from sources that receive at their address; forged ones
+//! cannot fill it.
+
+use alloc::collections::BTreeMap;
+use core::net::IpAddr;
+use core::time::Duration;
+
+use crate::time::Instant;
+
+/// What one handshake costs: 20 a second.
+const COST: Duration = Duration::from_millis(50);
+/// The largest credit: a burst of 5.
+const CREDIT_MAX: Duration = Duration::from_millis(250);
+/// An entry unused for this long has its full credit again, as an absent one has, so it can go.
+const IDLE: Duration = Duration::from_secs(1);
+/// Sources remembered in each of two generations, about 3 MiB for each; in the worst case a new source is refused.
+const MAX_SOURCES: usize = 65_536;
+
+/// An IPv4 address, or the first 64 bits of an IPv6 address: a single host has a whole /64.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Source {
+    V4([u8; 4]),
+    V6([u8; 8]),
+}
+
+impl From<IpAddr> for Source {
+    fn from(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(ip) => Source::V4(ip.octets()),
+            IpAddr::V6(ip) => {
+                let [a, b, c, d, e, f, g, h, ..] = ip.octets();
+                Source::V6([a, b, c, d, e, f, g, h])
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Bucket {
+    credit: Duration,
+    last: Instant,
+}
+
+/// The table. A tree, for its worst case cannot be provoked by choosing addresses. Two generations, for dropping one
+/// whole needs neither a scan nor a timer.
+pub struct RateLimiter {
+    young: BTreeMap<Source, Bucket>,
+    old: BTreeMap<Source, Bucket>,
+    turned: Instant,
+}
+
+impl Default for RateLimiter {
+    fn default() -> Self {
+        RateLimiter { young: BTreeMap::new(), old: BTreeMap::new(), turned: Instant::from_nanos(0) }
+    }
+}
+
+impl RateLimiter {
+    /// Whether a handshake from `ip` may be processed now; if so, it is paid for.
+    pub fn allow(&mut self, ip: IpAddr, now: Instant) -> bool {
+        self.turn(now);
+        let source = Source::from(ip);
+        let mut bucket = match (self.young.get(&source), self.old.get(&source)) {
+            (Some(bucket), _) => *bucket,
+            // Also for one that was here before: else each generation might be larger than the last.
+            (None, _) if self.young.len() >= MAX_SOURCES => return false,
+            (None, Some(bucket)) => *bucket,
+            (None, None) => Bucket { credit: CREDIT_MAX, last: now },
+        };
+        bucket.credit = (bucket.credit + now.since(bucket.last)).min(CREDIT_MAX);
+        bucket.last = bucket.last.max(now);
+        let allowed = bucket.credit >= COST;
+        if allowed {
+            bucket.credit -= COST;
+        }
+        self.young.insert(source, bucket);
+        allowed
+    }
+
+    fn turn(&mut self, now: Instant) {
+        if now.has_reached(self.turned, IDLE) {
+            let recent = core::mem::take(&mut self.young);
+            // After a longer pause the young are as idle as the old.
+            self.old = if now.has_reached(self.turned, 2 * IDLE) { BTreeMap::new() } else { recent };
+            self.turned = now;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::net::{Ipv4Addr, Ipv6Addr};
+
+    const START: Instant = Instant::from_nanos(1_000_000_000_000);
+
+    #[test]
+    fn burst_of_five_then_twenty_a_second() {
+        let mut limiter = RateLimiter::default();
+        let ip = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+        let allowed = (0..100).filter(|_| limiter.allow(ip, START)).count();
+        assert_eq!(allowed, 5);
+        let allowed = (1..=1000).filter(|ms| limiter.allow(ip, START + Duration::from_millis(*ms))).count();
+        assert_eq!(allowed, 20);
+        assert!(
+            limiter.allow(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)), START),
+            "another address is not affected"
+        );
+    }
+
+    #[test]
+    fn an_ipv6_host_is_its_slash_64() {
+        let mut limiter = RateLimiter::default();
+        let address = |net: u16, host: u16| IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, net, 0, 0, 0, host));
+        let allowed = (0..100).filter(|host| limiter.allow(address(1, *host), START)).count();
+        assert_eq!(allowed, 5);
+        assert!(limiter.allow(address(2, 0), START));
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_empties() {
+        let mut limiter = RateLimiter::default();
+        let address = |i: u32| IpAddr::V4(Ipv4Addr::from(i));
+        let count = u32::try_from(MAX_SOURCES).unwrap();
+        for i in 0..2 * count {
+            assert_eq!(limiter.allow(address(i), START), i < count);
+        }
+        assert!(limiter.young.len() + limiter.old.len() <= 2 * MAX_SOURCES);
+        // The same ones come back after others have filled the next generation.
+        let later = START + IDLE;
+        for i in 2 * count..3 * count {
+            assert!(limiter.allow(address(i), later));
+        }
+        assert!(!limiter.allow(address(0), later));
+        assert!(limiter.young.len() + limiter.old.len() <= 2 * MAX_SOURCES);
+        let later = START + 5 * IDLE;
+        assert!(limiter.allow(address(u32::MAX), later));
+        assert_eq!(limiter.young.len() + limiter.old.len(), 1);
+    }
+
+    #[test]
+    fn a_clock_that_goes_backwards_neither_panics_nor_opens_the_gate() {
+        let mut limiter = RateLimiter::default();
+        let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        for _ in 0..5 {
+            assert!(limiter.allow(ip, START));
+        }
+        assert!(!limiter.allow(ip, Instant::from_nanos(1)));
+        assert!(!limiter.allow(ip, START));
+    }
+}

@@ -12,7 +12,7 @@ use std::time::Duration;
 use adit_control::{AllowedIpChange, Get, GetPeer, Prefix, PublicKey, Set, SetPeer};
 use adit_crypto::Secret;
 use adit_net::udp::{self, BindError, BindOptions, Bound};
-use adit_proto::cookie::Checker;
+use adit_proto::cookie::{Checker, Mac1Key};
 use adit_proto::handshake::Identity;
 use adit_proto::time::Tai64n;
 
@@ -220,7 +220,8 @@ impl Configuration {
         }
         let own_key = identity.map(|identity| {
             let checker = Mutex::new(Checker::new(identity.public_key()));
-            Arc::new(OwnKey { identity, checker })
+            let mac1_key = Mac1Key::new(identity.public_key());
+            Arc::new(OwnKey { identity, mac1_key, checker })
         });
         *device.own_key.exclusive() = own_key;
         for peer in self.peers(device) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use adit_control::PublicKey;
 use adit_net::udp::Bound;
-use adit_proto::cookie::{Load, MacState};
+use adit_proto::cookie::Load;
 use adit_proto::handshake::{ConsumedInitiation, Env, HandshakeError, KeyLog};
 use adit_proto::limits::HANDSHAKE_DSCP;
 use adit_proto::message::{
@@ -34,7 +34,8 @@ enum Verdict {
 }
 
 impl Admission {
-    /// First mac1, then under load mac2 and the source's rate (whitepaper 5.3). Cheap, and before anything else.
+    /// mac1 was valid, or the message would not be here. Under load mac2 has to be, and the source's rate counts
+    /// (whitepaper 5.3). Cheap, and before anything else.
     fn judge(
         &mut self,
         own: &OwnKey,
@@ -43,15 +44,15 @@ impl Admission {
         waiting: usize,
         now: Instant,
     ) -> Verdict {
-        let mut checker = own.checker.locked();
         if !self.load.is_under_load(waiting, now) {
-            return if checker.mac1_is_valid(message) { Verdict::Process } else { Verdict::Drop };
+            return Verdict::Process;
         }
-        match checker.check(message, arrival.from, now, &mut rng()) {
-            MacState::Invalid => Verdict::Drop,
-            MacState::Mac1Only => Verdict::DemandCookie,
-            MacState::WithCookie if self.limiter.allow(arrival.from.ip(), now) => Verdict::Process,
-            MacState::WithCookie => Verdict::Drop,
+        if !own.checker.locked().mac2_is_valid(message, arrival.from, now, &mut rng()) {
+            return Verdict::DemandCookie;
+        }
+        match self.limiter.allow(arrival.from.ip(), now) {
+            true => Verdict::Process,
+            false => Verdict::Drop,
         }
     }
 }

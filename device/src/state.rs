@@ -12,7 +12,7 @@ use adit_net::poll::EventFd;
 use adit_net::tun::Tun;
 use adit_net::udp::{Bound, LocalAddr};
 use adit_proto::allowed_ips::AllowedIps;
-use adit_proto::cookie::Checker;
+use adit_proto::cookie::{Checker, Mac1Key};
 use adit_proto::handshake::Identity;
 use adit_proto::index::IndexTable;
 use adit_proto::keypair::Keypair;
@@ -61,6 +61,7 @@ impl Indexed {
 /// The device's static key, and the keys for MACs that derive from it.
 pub(crate) struct OwnKey {
     pub(crate) identity: Identity,
+    pub(crate) mac1_key: Mac1Key,
     pub(crate) checker: Mutex<Checker>,
 }
 
@@ -119,9 +120,14 @@ impl Device {
         Endpoint { addr, local, routes_seen: self.routes_changed.load(Ordering::Relaxed) }
     }
 
-    /// Hands a handshake message to the slow path.
+    /// Hands a handshake message to the slow path, if its mac1 is valid: whoever does not know our public key costs one
+    /// hash, and takes nobody's place in the queue.
     pub(crate) fn handshake_arrived(&self, arrival: Arrival) {
-        if self.inbox.push_arrival(arrival) {
+        let is_valid = match arrival.message.with_macs() {
+            Some(message) => self.own_key().is_some_and(|own| own.mac1_key.verifies(message)),
+            None => true,
+        };
+        if is_valid && self.inbox.push_arrival(arrival) {
             self.slow_path.wake();
         }
     }

@@ -54,6 +54,7 @@ impl std::error::Error for ListenError {}
 #[derive(Debug)]
 pub struct Listener {
     socket: UnixListener,
+    /// Empty for a socket without a file.
     path: PathBuf,
     inode: Option<u64>,
     watch: Option<DirectoryWatch>,
@@ -74,26 +75,25 @@ impl Listener {
             }
             fs::remove_file(&path).map_err(failed)?;
         }
-        let socket = bind_private(&path).map_err(failed)?;
-        Self::new(socket, path).map_err(failed)
+        Self::new(bind_private(&path).map_err(failed)?).map_err(failed)
     }
 
-    /// Takes over a listening socket that another program made for the interface `name`.
+    /// Takes over a listening socket that another program made for the interface `name`, wherever it is bound: one
+    /// without a file serves as well.
     ///
     /// # Errors
     /// [`ListenError::Failed`] when it is none.
     pub fn from_fd(fd: OwnedFd, name: &str) -> Result<Self, ListenError> {
-        let path = path_of(name);
-        Self::new(UnixListener::from(fd), path).map_err(|error| ListenError::Failed(path_of(name), error))
+        Self::new(UnixListener::from(fd)).map_err(|error| ListenError::Failed(path_of(name), error))
     }
 
-    fn new(socket: UnixListener, path: PathBuf) -> io::Result<Self> {
+    fn new(socket: UnixListener) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         // Fails on what is no UNIX socket.
-        socket.local_addr()?;
+        let path = socket.local_addr()?.as_pathname().map(Path::to_owned).unwrap_or_default();
         let inode = inode_of(&path);
         // Without inotify (its limits are the system's) the file's removal goes unnoticed; all else works.
-        let watch = inode.and_then(|_| DirectoryWatch::new(Path::new(DIRECTORY)).ok());
+        let watch = inode.and(path.parent()).and_then(|directory| DirectoryWatch::new(directory).ok());
         Ok(Listener { socket, path, inode, watch })
     }
 

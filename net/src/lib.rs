@@ -4,13 +4,16 @@
 #![allow(unsafe_code)]
 
 pub mod checksum;
+pub mod child;
 pub mod clock;
 pub mod netlink;
 pub mod netns;
 pub mod packet;
+pub mod ping;
 pub mod poll;
 pub mod process;
 pub mod segment;
+pub mod tcp;
 pub mod tun;
 pub mod udp;
 pub mod unix;

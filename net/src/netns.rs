@@ -49,10 +49,7 @@ pub fn run_in<T: Send>(netns: impl AsFd, work: impl FnOnce() -> T + Send) -> io:
 ///
 /// `EPERM` without `CAP_SYS_ADMIN`, `ENOSPC` beyond `user.max_net_namespaces`. Panics in `work` continue in the caller.
 pub fn run_in_new<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
-    on_fresh_thread(|| {
-        unshare(CloneFlags::CLONE_NEWNET)?;
-        Ok(work())
-    })
+    on_fresh_thread(|| enter_new().map(|()| work()))
 }
 
 fn on_fresh_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
@@ -71,23 +68,36 @@ pub fn create() -> io::Result<OwnedFd> {
     run_in_new(current)?
 }
 
-/// Makes `command` start in a user and a network namespace of its own, where it is root and may do anything to the
-/// network, while outside it is still the caller: a tunnel for users without privileges.
+/// Moves the calling thread into a new network namespace, for good. Threads and programs that it starts follow.
 ///
-/// Starting it then fails with `EPERM` where the administrator forbids user namespaces, `ENOSPC` beyond their limit.
-pub fn unprivileged(command: &mut Command) -> &mut Command {
-    let uid_map = format!("0 {} 1", geteuid());
-    let gid_map = format!("0 {} 1", getegid());
-    let isolate = move || {
-        unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET)?;
-        // Without this, the kernel lets nobody but root map groups (CVE-2014-8989).
-        fs::write("/proc/self/setgroups", "deny")?;
-        fs::write("/proc/self/uid_map", &uid_map)?;
-        fs::write("/proc/self/gid_map", &gid_map)
-    };
-    // SAFETY: between fork and exec only async-signal-safe things may happen: `isolate` makes system calls, and its
-    // paths are short enough for `fs` to keep them on the stack; the maps were formatted before.
-    unsafe { command.pre_exec(isolate) }
+/// # Errors
+///
+/// `EPERM` without `CAP_SYS_ADMIN` (see [`enter_new_as_user`]), `ENOSPC` beyond `user.max_net_namespaces`.
+pub fn enter_new() -> io::Result<()> {
+    Ok(unshare(CloneFlags::CLONE_NEWNET)?)
+}
+
+/// Moves this process into a new user and a new network namespace, for good: in there it is root and may do anything to
+/// the network, while outside it is still the caller. A tunnel for users without privileges.
+///
+/// # Errors
+///
+/// `EINVAL` if other threads are running. `EPERM` or `EACCES` where the administrator forbids user namespaces, `ENOSPC`
+/// beyond `user.max_user_namespaces`; the process may then be in a namespace where it is nobody.
+pub fn enter_new_as_user() -> io::Result<()> {
+    let (uid, gid) = (geteuid(), getegid());
+    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET)?;
+    // Without this, the kernel lets nobody but root map groups (CVE-2014-8989).
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
+    fs::write("/proc/self/gid_map", format!("0 {gid} 1"))
+}
+
+/// Makes `command` start in the network namespace `netns`. Starting it then fails like [`enter`].
+pub fn start_in(command: &mut Command, netns: OwnedFd) -> &mut Command {
+    let enter = move || enter(&netns);
+    // SAFETY: between fork and exec only async-signal-safe things may happen, and setns is a system call.
+    unsafe { command.pre_exec(enter) }
 }
 
 #[cfg(test)]
@@ -122,13 +132,29 @@ mod tests {
     }
 
     #[test]
-    fn an_unprivileged_command_is_root_of_its_own_network() {
+    fn a_command_starts_where_it_is_told_to() {
+        let other = create().unwrap();
+        let inside = inode(&other);
+        let mut command = Command::new("readlink");
+        let output = start_in(command.arg("/proc/self/ns/net"), other).output().unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("net:[{inside}]\n"));
+    }
+
+    #[test]
+    fn a_user_is_root_of_a_network_of_its_own() {
         let mut command = Command::new("sh");
         command.args(["-c", "id -u; ip link set lo up && ls /sys/class/net; readlink /proc/self/ns/net"]);
-        let output = unprivileged(&mut command).output().unwrap();
+        // SAFETY: besides system calls there are allocations, which glibc keeps usable after a fork.
+        let output = unsafe { command.pre_exec(enter_new_as_user) }.output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         let home = fs::read_link("/proc/self/ns/net").unwrap();
         assert!(output.status.success() && text.starts_with("0\n"), "{text}");
         assert!(!text.contains(home.to_str().unwrap()), "{text}");
+    }
+
+    #[test]
+    fn threads_forbid_a_user_namespace() {
+        // The test runs on a thread beside the main one.
+        assert_eq!(enter_new_as_user().unwrap_err().raw_os_error(), Some(libc::EINVAL));
     }
 }

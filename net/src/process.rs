@@ -122,6 +122,12 @@ pub enum Signal {
 impl Signal {
     const ALL: [Self; 3] = [Self::Terminate, Self::Interrupt, Self::Hangup];
 
+    /// The exit code with which a shell reports a process that the signal ended: 128 and the signal's number.
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        128 + self.to_nix() as u8
+    }
+
     fn to_nix(self) -> signal::Signal {
         match self {
             Self::Terminate => signal::Signal::SIGTERM,

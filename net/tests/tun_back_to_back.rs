@@ -225,6 +225,16 @@ fn tcp_without_offloads() {
     tcp(Offloads::NONE);
 }
 
+/// A new IPv6 address can be bound a moment before packets to it are delivered.
+fn wait_until_reachable(sender: &UdpSocket, receiver: &UdpSocket) {
+    receiver.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
+    retry(|| {
+        sender.send(b"?")?;
+        receiver.recv(&mut [0])
+    });
+    while receiver.recv(&mut [0]).is_ok() {}
+}
+
 /// Datagrams sent as trains by `UDP_SEGMENT`: with the offload they stay together from end to end.
 fn udp(offloads: Offloads) {
     const STRIDE: usize = 1000;
@@ -232,8 +242,9 @@ fn udp(offloads: Offloads) {
         for (from, to) in [(IpAddr::from(a.v4), IpAddr::from(b.v4)), (a.v6.into(), b.v6.into())] {
             let bind = |ip| move || retry(|| UdpSocket::bind(SocketAddr::new(ip, 0)));
             let (sender, receiver) = (a.inside(bind(from)), b.inside(bind(to)));
-            receiver.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
             sender.connect(receiver.local_addr().expect("bound")).expect("connected");
+            wait_until_reachable(&sender, &receiver);
+            receiver.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
             setsockopt(&sender, sockopt::UdpGsoSegment, &(STRIDE as i32)).expect("UDP_SEGMENT");
             for round in 1..20 {
                 let train = pattern(20 * STRIDE + 123, round);

@@ -1,7 +1,7 @@
 //! MACs, cookies and load (whitepaper 5.3, 5.4.4, 5.4.7).
 //!
-//! A [`Checker`] is the responder's side, one a device: it verifies mac1 and mac2 and makes cookie replies. A [`Jar`] is
-//! the initiator's side, one a peer: it puts the MACs on what is sent and keeps the cookie it was given. [`Load`]
+//! [`Mac1Key`] and [`Checker`] are the responder's side, one a device: they verify mac1 and mac2, and make cookie replies. A
+//! [`Jar`] is the initiator's side, one a peer: it puts the MACs on what is sent and keeps the cookie it was given. [`Load`]
 //! decides when cookies are asked for.
 
 use core::net::{IpAddr, SocketAddr};
@@ -22,20 +22,28 @@ fn labelled_key(label: &[u8], public_key: &[u8; 32]) -> Secret<32> {
     Secret::new(blake2s::hash(&[label, public_key]))
 }
 
-/// What a message's MACs say.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum MacState {
-    /// mac1 is wrong: its sender does not know our public key.
-    Invalid,
-    /// mac1 is right, mac2 is not: nothing shows that the sender receives at its address.
-    Mac1Only,
-    /// Both are right.
-    WithCookie,
+/// Verifies mac1, the first thing asked of a handshake message. It needs no state, so any thread can do it, and what fails
+/// costs one hash and never reaches a queue.
+pub struct Mac1Key(Secret<32>);
+
+impl Mac1Key {
+    /// The key for messages to the device with this public key.
+    pub fn new(public_key: &[u8; 32]) -> Self {
+        Mac1Key(labelled_key(LABEL_MAC1, public_key))
+    }
+
+    /// Whether the sender of `message` knows our public key.
+    pub fn verifies(&self, message: &dyn WithMacs) -> bool {
+        ct::eq(&self.mac1(message), message.mac1())
+    }
+
+    fn mac1(&self, message: &dyn WithMacs) -> [u8; 16] {
+        blake2s::mac(self.0.expose(), &[message.before_mac1()])
+    }
 }
 
 /// The responder's side.
 pub struct Checker {
-    mac1_key: Secret<32>,
     cookie_key: Secret<32>,
     secret: Secret<32>,
     secret_birth: Option<Instant>,
@@ -45,34 +53,22 @@ impl Checker {
     /// A checker for the device with this public key.
     pub fn new(public_key: &[u8; 32]) -> Self {
         Checker {
-            mac1_key: labelled_key(LABEL_MAC1, public_key),
             cookie_key: labelled_key(LABEL_COOKIE, public_key),
             secret: Secret::default(),
             secret_birth: None,
         }
     }
 
-    /// Verifies mac1, and mac2 when that is right. `source` is where the message came from.
-    pub fn check(
+    /// Whether mac2 shows that the sender of `message` receives at `source`, where it came from.
+    pub fn mac2_is_valid(
         &mut self,
         message: &dyn WithMacs,
         source: SocketAddr,
         now: Instant,
         rng: &mut dyn CryptoRng,
-    ) -> MacState {
-        if !self.mac1_is_valid(message) {
-            return MacState::Invalid;
-        }
+    ) -> bool {
         let cookie = self.cookie(source, now, rng);
-        match ct::eq(&blake2s::mac(cookie.expose(), &[message.before_mac2()]), message.mac2()) {
-            true => MacState::WithCookie,
-            false => MacState::Mac1Only,
-        }
-    }
-
-    /// Verifies mac1 alone: all there is to do while not under load.
-    pub fn mac1_is_valid(&self, message: &dyn WithMacs) -> bool {
-        ct::eq(&blake2s::mac(self.mac1_key.expose(), &[message.before_mac1()]), message.mac1())
+        ct::eq(&blake2s::mac(cookie.expose(), &[message.before_mac2()]), message.mac2())
     }
 
     /// The reply that hands `source` its cookie. Only for messages whose mac1 is valid.
@@ -110,7 +106,7 @@ impl Checker {
 
 /// The initiator's side, for one peer.
 pub struct Jar {
-    mac1_key: Secret<32>,
+    mac1_key: Mac1Key,
     cookie_key: Secret<32>,
     cookie: Option<(Cookie, Instant)>,
     /// mac1 of the last message sent, until one cookie reply has used it.
@@ -121,7 +117,7 @@ impl Jar {
     /// An empty jar for the peer with this public key.
     pub fn new(peer: &[u8; 32]) -> Self {
         Jar {
-            mac1_key: labelled_key(LABEL_MAC1, peer),
+            mac1_key: Mac1Key::new(peer),
             cookie_key: labelled_key(LABEL_COOKIE, peer),
             cookie: None,
             last_mac1: None,
@@ -130,7 +126,7 @@ impl Jar {
 
     /// Completes `message`: mac1 always, mac2 while a fresh cookie is at hand.
     pub(crate) fn add_macs(&mut self, message: &mut dyn WithMacs, now: Instant) {
-        let mac1 = blake2s::mac(self.mac1_key.expose(), &[message.before_mac1()]);
+        let mac1 = self.mac1_key.mac1(message);
         set_macs(message, &mac1, &[0; 16]);
         self.last_mac1 = Some(mac1);
         if let Some((cookie, birth)) = &self.cookie

@@ -24,7 +24,7 @@ use rand_core::CryptoRng;
 
 use crate::cookie::Jar;
 use crate::keypair::Keypair;
-use crate::limits::INITIATIONS_PER_SECOND;
+use crate::limits::{INITIATIONS_PER_SECOND, REKEY_ATTEMPT_TIME};
 use crate::message::{CookieReply, Initiation, Response};
 use crate::noise::Symmetric;
 use crate::time::{Instant, Tai64n};
@@ -156,6 +156,7 @@ struct Pending {
     symmetric: Symmetric,
     ephemeral: PrivateKey,
     index: u32,
+    created: Instant,
 }
 
 /// The result of both static keys, the same for every handshake of this peer: one multiplication saved in each.
@@ -256,7 +257,7 @@ impl Handshake {
 
         let mut message = Initiation::new(index, &ephemeral_public, &encrypted_static, &encrypted_timestamp);
         self.jar.add_macs(&mut message, env.now);
-        let replaced = self.pending.replace(Pending { symmetric, ephemeral, index });
+        let replaced = self.pending.replace(Pending { symmetric, ephemeral, index, created: env.now });
         Ok((message, replaced.map(|pending| pending.index)))
     }
 
@@ -324,7 +325,9 @@ impl Handshake {
         now: Instant,
     ) -> Result<Keypair, HandshakeError> {
         let pending = self.pending.as_ref().ok_or(HandshakeError::Unauthenticated)?;
-        if pending.index != message.receiver() {
+        // Nobody waits this long for an answer, but somebody may have kept one back.
+        let is_stale = now.has_reached(pending.created, REKEY_ATTEMPT_TIME);
+        if is_stale || pending.index != message.receiver() {
             return Err(HandshakeError::Unauthenticated);
         }
         let mut symmetric = pending.symmetric.clone();

@@ -118,6 +118,11 @@ impl Keypair {
         self.local_index
     }
 
+    /// The peer's index: what messages to it carry.
+    pub(crate) fn remote_index(&self) -> u32 {
+        self.remote_index
+    }
+
     /// When the keys were derived.
     pub fn birth(&self) -> Instant {
         self.birth
@@ -137,10 +142,11 @@ impl Keypair {
     ///
     /// # Panics
     /// When the train has another number of messages than `nonces`, or one too short for header and tag.
+    #[expect(clippy::needless_pass_by_value, reason = "sealing uses the nonces up")]
     pub fn seal_train(&self, nonces: Nonces, train: &mut [u8], stride: usize) {
         let Nonces { first, count } = nonces;
         assert_eq!(train.len().div_ceil(stride), count, "a nonce for each message");
-        for (message, counter) in train.chunks_mut(stride).zip(first..) {
+        for (message, counter) in train.chunks_mut(stride).zip(first..=u64::MAX) {
             DataHeader { receiver: self.remote_index, counter }.write(message);
         }
         aead::seal_train(&self.sending, first, train, stride, DATA_HEADER_LEN);
@@ -211,6 +217,45 @@ pub fn padded_len(len: usize, mtu: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::START;
+    use alloc::vec;
+
+    /// How many of one message with `counter` are authentic after `damage`.
+    fn opened(counter: u64, damage: impl Fn(&mut [u8])) -> usize {
+        let keys = || (Secret::new([1; 32]), Secret::new([2; 32]));
+        let sender = Keypair::initiator(keys(), 1, 2, START);
+        let receiver = Arc::new(Keypair::responder(keys(), 2, 1, START));
+        let mut message = vec![0; KEEPALIVE_LEN];
+        sender.seal_train(Nonces::new(counter, 1), &mut message, KEEPALIVE_LEN);
+        damage(&mut message);
+        receiver.open_train(&mut message, KEEPALIVE_LEN, START).map_or(0, |opened| opened.messages().len())
+    }
+
+    /// boringtun accepts counter 2^64 - 1.
+    #[test]
+    fn what_was_sealed_with_a_counter_at_the_limit_is_not_authentic() {
+        for (counter, expected) in
+            [(0, 1), (REJECT_AFTER_MESSAGES - 1, 1), (REJECT_AFTER_MESSAGES, 0), (u64::MAX, 0)]
+        {
+            assert_eq!(opened(counter, |_| ()), expected, "counter {counter}");
+        }
+    }
+
+    /// GotaTun ignores the reserved bytes, which no tag covers.
+    #[test]
+    fn what_is_not_transport_data_is_not_authentic() {
+        for counter in [0, u64::MAX] {
+            for at in 0..4 {
+                assert_eq!(opened(counter, |message| message[at] ^= 1), 0, "byte {at}");
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "no more nonces than were handed out")]
+    fn nonces_cannot_be_stretched() {
+        Nonces::new(0, 2).take(3);
+    }
 
     #[test]
     fn padding_is_to_sixteen_and_never_past_the_mtu() {

@@ -64,12 +64,12 @@ impl HandshakeMessage {
         })
     }
 
-    /// The message as it is on the wire.
-    pub fn as_bytes(&self) -> &[u8] {
+    /// The message, if it is of a kind that ends in MACs.
+    pub fn with_macs(&self) -> Option<&dyn WithMacs> {
         match self {
-            Self::Initiation(m) => &m.bytes,
-            Self::Response(m) => &m.bytes,
-            Self::CookieReply(m) => &m.bytes,
+            Self::Initiation(message) => Some(message),
+            Self::Response(message) => Some(message),
+            Self::CookieReply(_) => None,
         }
     }
 }

@@ -125,6 +125,7 @@ pub struct Session<E> {
     timers: Timers,
     /// When an initiation or a response was last sent.
     last_sent_handshake: Option<Instant>,
+    last_sent_initiation: Option<Instant>,
     initiation_requested: bool,
     sent_lastminute_handshake: bool,
     /// The deadline that the slow path knows of.
@@ -142,6 +143,7 @@ impl<E> Default for Session<E> {
             endpoint: None,
             timers: Timers::default(),
             last_sent_handshake: None,
+            last_sent_initiation: None,
             initiation_requested: false,
             sent_lastminute_handshake: false,
             scheduled: None,
@@ -365,6 +367,7 @@ impl<E: Endpoint> Session<E> {
         self.timers.any_authenticated_packet_traversal(now);
         self.timers.any_authenticated_packet_sent();
         self.timers.handshake_initiated(now, rng);
+        self.last_sent_initiation = Some(now);
     }
 
     /// A response is about to be sent: its keypair waits for confirmation. Returns the indices that are no longer in
@@ -387,13 +390,27 @@ impl<E: Endpoint> Session<E> {
         self.timers.session_derived(now);
         self.timers.handshake_complete();
         self.sent_lastminute_handshake = false;
-        let current = self.current.replace(Slot::new(keypair));
-        let retired = match self.next.take() {
-            // The unconfirmed key of a crossing handshake: the peer may be using it already.
-            Some(next) => [self.previous.replace(next), current],
-            None => [core::mem::replace(&mut self.previous, current), None],
+        let next = match self.peer_wins_crossing(&keypair) {
+            true => None,
+            false => self.next.take(),
         };
+        let current = self.current.replace(Slot::new(keypair));
+        // Of the key in use until now and the unconfirmed one, the peer is more likely to use the younger.
+        let birth = |slot: &Option<Box<Slot>>| slot.as_ref().map(|slot| slot.keypair.birth());
+        let (younger, older) =
+            if birth(&next) >= birth(&current) { (next, current) } else { (current, next) };
+        let retired = [core::mem::replace(&mut self.previous, younger), older];
         retired.into_iter().flatten().map(|slot| slot.keypair.local_index()).collect()
+    }
+
+    /// When both sides initiated at the same moment there are two sessions. The one whose initiation had the greater index
+    /// stays, on both sides: ours serves until the peer's is confirmed. If each went on with its own, each would renew it
+    /// at the same age, and initiations would cross again and again.
+    fn peer_wins_crossing(&self, ours: &Keypair) -> bool {
+        self.next.as_ref().is_some_and(|next| {
+            Some(next.keypair.birth()) >= self.last_sent_initiation
+                && next.keypair.remote_index() > ours.local_index()
+        })
     }
 
     /// An authentic handshake message came from `endpoint`.
@@ -411,11 +428,11 @@ impl<E: Endpoint> Session<E> {
     pub fn finish_recv(&mut self, opened: &Opened, endpoint: &E, now: Instant) -> Received {
         let mut received = Received::default();
         let Some(slot) = self.slot_of(opened.keypair()) else { return received };
-        let mut data = 0;
+        let mut has_data = false;
         for message in opened.messages() {
             if slot.replay.accept(message.counter) {
                 received.accepted |= 1 << message.position;
-                data += usize::from(!message.is_keepalive);
+                has_data |= !message.is_keepalive;
             }
         }
         if received.accepted == 0 {
@@ -428,7 +445,9 @@ impl<E: Endpoint> Session<E> {
         received.initiate = self.keep_key_fresh(now);
         self.timers.any_authenticated_packet_received();
         self.timers.any_authenticated_packet_traversal(now);
-        self.timers.data_received(data, now);
+        if has_data {
+            self.timers.data_received(now);
+        }
         received
     }
 
@@ -491,6 +510,8 @@ impl<E: Endpoint> Session<E> {
     }
 }
 
+#[cfg(test)]
+mod property_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -15,7 +15,7 @@ use adit_crypto::{Secret, TAG_LEN};
 pub(crate) use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-use crate::cookie::Checker;
+use crate::cookie::Mac1Key;
 use crate::handshake::{Env, Handshake, Identity};
 use crate::index::IndexTable;
 use crate::keypair::{Keypair, padded_len, plaintext};
@@ -110,7 +110,6 @@ pub(crate) struct Node {
     pub(crate) received: Vec<Vec<u8>>,
     pub(crate) gave_up: usize,
     pub(crate) outbox: Vec<Vec<u8>>,
-    checker: Checker,
     deadlines: BinaryHeap<Reverse<Instant>>,
 }
 
@@ -120,7 +119,6 @@ impl Node {
         session.set_endpoint(peer_at);
         session.start();
         Node {
-            checker: Checker::new(identity.public_key()),
             handshake: Handshake::new(peer, Tai64n::default()),
             identity,
             session,
@@ -225,7 +223,7 @@ impl Node {
     }
 
     fn receive_initiation(&mut self, initiation: &Initiation, from: Address, now: Instant) {
-        if !self.checker.mac1_is_valid(initiation) {
+        if !Mac1Key::new(self.identity.public_key()).verifies(initiation) {
             return;
         }
         let Ok(opened) = self.identity.open_initiation(initiation) else { return };
@@ -250,7 +248,7 @@ impl Node {
     }
 
     fn receive_response(&mut self, response: &Response, from: Address, now: Instant) {
-        if !self.checker.mac1_is_valid(response) {
+        if !Mac1Key::new(self.identity.public_key()).verifies(response) {
             return;
         }
         let Ok(keypair) = self.handshake.consume_response(&self.identity, response, now) else { return };

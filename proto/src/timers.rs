@@ -50,7 +50,6 @@ pub struct Timers {
     new_handshake: Option<Instant>,
     zero_key_material: Option<Instant>,
     persistent_keepalive: Option<Instant>,
-    need_another_keepalive: bool,
     handshake_attempts: u32,
     keepalive_interval: Option<Duration>,
 }
@@ -109,14 +108,12 @@ impl Timers {
         }
     }
 
-    /// `count` packets of data (not empty ones) were received.
-    pub fn data_received(&mut self, count: usize, now: Instant) {
-        if count == 0 || !self.is_running {
-            return;
-        }
-        self.need_another_keepalive |= count > 1 || self.send_keepalive.is_some();
+    /// Data (not an empty packet) was received.
+    pub fn data_received(&mut self, now: Instant) {
+        // The kernel also remembers that more came meanwhile and arms the timer again when it sends the keepalive; that
+        // very keepalive then disarms it.
         if self.send_keepalive.is_none() {
-            self.send_keepalive = Some(now + KEEPALIVE_TIMEOUT);
+            self.send_keepalive = self.arm(now + KEEPALIVE_TIMEOUT);
         }
     }
 
@@ -176,9 +173,6 @@ impl Timers {
         }
         if take_due(&mut self.send_keepalive, now) {
             expired.keepalive = true;
-            if core::mem::take(&mut self.need_another_keepalive) {
-                self.send_keepalive = self.arm(now + KEEPALIVE_TIMEOUT);
-            }
         }
         if take_due(&mut self.new_handshake, now) {
             expired.initiate = Some(Attempt::First);

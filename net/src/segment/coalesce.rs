@@ -24,6 +24,7 @@ const MAX_UDP_GROUP: usize = 64;
 const MAX_HEADER_LEN: usize = IPV6_HEADER_LEN + 60;
 
 /// The groups that `packets` fall into, in order; each packet is in one. `offloads` are those of the device.
+/// A packet ends where its header says; one with padding behind it is not joined.
 ///
 /// Packets that cannot be joined, for whatever reason, are groups of one and pass unchanged. That includes packets
 /// whose checksums are wrong: a super-packet gets new ones, and must not hide damage done before the tunnel.
@@ -204,16 +205,16 @@ impl<'p> Segment<'p> {
         self.transport == Transport::Tcp && self.transport_header()[tcp::FLAGS] & tcp::PSH != 0
     }
 
-    /// The sum of the pseudo-header for a transport segment of `len` bytes.
-    fn pseudo(&self, len: usize) -> u32 {
+    /// The sum of the pseudo-header without its length, the same for all of a flow.
+    fn pseudo(&self) -> u32 {
         let addresses = if self.is_v4 { ipv4::ADDRESSES..IPV4_HEADER_LEN } else { 8..IPV6_HEADER_LEN };
-        sum(&self.bytes[addresses]) + u32::from(self.transport.protocol()) + len as u32
+        sum(&self.bytes[addresses]) + u32::from(self.transport.protocol())
     }
 
-    fn checksums_are_valid(&self) -> bool {
+    fn checksums_are_valid(&self, pseudo: u32) -> bool {
         let segment = &self.bytes[self.ip_len..];
         let ip_ok = !self.is_v4 || sum(&self.bytes[..IPV4_HEADER_LEN]) == 0xffff;
-        ip_ok && fold(self.pseudo(segment.len()) + sum(segment)) == 0xffff
+        ip_ok && fold(pseudo + segment.len() as u32 + sum(segment)) == 0xffff
     }
 
     /// Whether all header fields agree that must be the same throughout a super-packet. Those that differ from packet
@@ -250,14 +251,15 @@ struct Run<'p> {
     psh: bool,
     /// By how much the IPv4 identification grows from packet to packet, as soon as there are two.
     id_step: Option<u16>,
-    /// Whether the checksums of `head` were verified: only once somebody wants to join it.
-    verified: bool,
+    /// The sum of the pseudo-header without its length, if the checksums of `head` were verified: that is only done
+    /// once somebody wants to join it.
+    verified: Option<u32>,
 }
 
 impl<'p> Run<'p> {
     fn new(head: Segment<'p>) -> Self {
         let psh = head.has_psh();
-        Self { head, count: 1, len: head.bytes.len(), ended: psh, psh, id_step: None, verified: false }
+        Self { head, count: 1, len: head.bytes.len(), ended: psh, psh, id_step: None, verified: None }
     }
 
     /// Adds `next` to the run if it continues it. The checksums come last, since they cost most.
@@ -272,16 +274,23 @@ impl<'p> Run<'p> {
             return false;
         }
         let Some(id_step) = self.id_step_to(next) else { return false };
-        self.verified = self.verified || self.head.checksums_are_valid();
-        if !self.verified || !next.checksums_are_valid() {
+        let Some(pseudo) = self.verify_head().filter(|pseudo| next.checksums_are_valid(*pseudo)) else {
             return false;
-        }
+        };
+        self.verified = Some(pseudo);
         self.id_step = Some(id_step);
         self.count += 1;
         self.len += next.payload_len();
         self.psh = next.has_psh();
         self.ended = self.psh || next.payload_len() < gso_size;
         true
+    }
+
+    fn verify_head(&self) -> Option<u32> {
+        self.verified.or_else(|| {
+            let pseudo = self.head.pseudo();
+            self.head.checksums_are_valid(pseudo).then_some(pseudo)
+        })
     }
 
     fn continues_sequence(&self, next: &Segment<'_>) -> bool {
@@ -339,6 +348,67 @@ impl<'p> Run<'p> {
             Transport::Tcp => {}
             Transport::Udp => put_u16(transport, udp::LEN, segment_len as u16),
         }
-        put_u16(transport, self.head.transport.checksum_at(), fold(self.head.pseudo(segment_len)));
+        put_u16(transport, self.head.transport.checksum_at(), fold(self.head.pseudo() + segment_len as u32));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::{Config, if_index};
+    use crate::tun::tests::isolated;
+    use crate::tun::{Tun, TunOptions};
+
+    /// Packets that the interface has taken, in the namespace of this thread.
+    fn received(name: &str) -> u64 {
+        let statistics = std::fs::read_to_string("/proc/thread-self/net/dev").expect("statistics");
+        let line = statistics.lines().find_map(|line| line.trim().strip_prefix(&format!("{name}:")));
+        line.and_then(|line| line.split_whitespace().nth(1)).expect("a line").parse().expect("a number")
+    }
+
+    fn datagrams(count: u8) -> Vec<Vec<u8>> {
+        let datagram = |i| {
+            let mut bytes =
+                vec![0x45, 0, 0, 128, 0, i, 0, 0, 64, PROTOCOL_UDP, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2];
+            bytes.extend([0, 9, 0, 9, 0, 108, 0, 0]);
+            bytes.extend([i; 100]);
+            let header_checksum = checksum(&bytes[..20]);
+            put_u16(&mut bytes, ipv4::CHECKSUM, header_checksum);
+            let pseudo = sum(&bytes[12..20]) + u32::from(PROTOCOL_UDP) + 108;
+            let complete = !fold(pseudo + sum(&bytes[20..]));
+            put_u16(&mut bytes, 26, complete);
+            bytes
+        };
+        (0..count).map(datagram).collect()
+    }
+
+    #[test]
+    fn a_refused_group_is_written_packet_by_packet() {
+        isolated(|| {
+            let tun = Tun::open(&TunOptions::new("wg0")).expect("a device");
+            Config::open().expect("netlink").set_up(if_index("wg0").expect("it"), true).expect("up");
+            let packets = datagrams(5);
+            let slices: Vec<&[u8]> = packets.iter().map(Vec::as_slice).collect();
+            let mut group = groups(&slices, Offloads::ALL).next().expect("a group");
+            assert_eq!(group.packets().len(), 5);
+
+            group.hdr.gso_type = 0x77;
+            let before = received("wg0");
+            assert_eq!(group.write_to(&tun.queues()[0]).expect("written"), Delivery::OneByOne);
+            assert_eq!(received("wg0") - before, 5);
+        });
+    }
+
+    #[test]
+    fn errors_of_the_device_are_not_answered_by_writing_more() {
+        isolated(|| {
+            let tun = Tun::open(&TunOptions::new("wg0")).expect("a device");
+            let packets = datagrams(5);
+            let slices: Vec<&[u8]> = packets.iter().map(Vec::as_slice).collect();
+            for group in groups(&slices, Offloads::ALL).chain(groups(&slices, Offloads::NONE)) {
+                let error = group.write_to(&tun.queues()[0]).expect_err("the interface is down");
+                assert_eq!(Fault::of(&error), Fault::Down);
+            }
+        });
     }
 }

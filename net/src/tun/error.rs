@@ -93,3 +93,28 @@ impl Fault {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_is_one_line_that_says_what_to_do() {
+        let errno = io::Error::from_raw_os_error;
+        for (error, advice) in [
+            (TunError::BadName("a/b".to_owned()), "use 1 to 15 bytes"),
+            (TunError::BadName("a\nb".to_owned()), "use 1 to 15 bytes"),
+            (TunError::NoDriver(errno(libc::ENOENT)), "/dev/net/tun does not exist: load the tun module"),
+            (TunError::NoDriver(errno(libc::ENODEV)), "modprobe tun"),
+            (TunError::NoAccess(errno(libc::EACCES)), "run as root"),
+            (TunError::NotPermitted("wg0".to_owned()), "CAP_NET_ADMIN"),
+            (TunError::InUse("wg0".to_owned()), "wg0 is already in use by another process"),
+            (TunError::NotTun("eth0".to_owned()), "choose another name"),
+            (TunError::BadDescriptor("it is a TAP device"), "TAP"),
+            (TunError::Failed("opening".to_owned(), errno(libc::ENOMEM)), "opening failed"),
+        ] {
+            let line = error.to_string();
+            assert!(line.contains(advice) && !line.contains('\n'), "{line}");
+        }
+    }
+}

@@ -13,7 +13,7 @@ mod open;
 mod queue;
 mod sys;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod virtio;
 
 use std::io;

@@ -78,7 +78,7 @@ fn check(result: c_int) -> io::Result<c_int> {
 fn request(name: &str) -> libc::ifreq {
     let mut field: Name = [0; libc::IFNAMSIZ];
     for (to, from) in field[..libc::IFNAMSIZ - 1].iter_mut().zip(name.bytes()) {
-        *to = from.cast_signed();
+        *to = from as libc::c_char;
     }
     // SAFETY: ifreq is a C structure of integers and pointers, for which all zero is a valid value.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
@@ -87,6 +87,6 @@ fn request(name: &str) -> libc::ifreq {
 }
 
 fn to_string(name: &Name) -> String {
-    let bytes: Vec<u8> = name.iter().map(|c| c.cast_unsigned()).take_while(|b| *b != 0).collect();
+    let bytes: Vec<u8> = name.iter().map(|c| *c as u8).take_while(|b| *b != 0).collect();
     String::from_utf8_lossy(&bytes).into_owned()
 }

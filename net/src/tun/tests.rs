@@ -10,7 +10,7 @@ use crate::netlink::{Config, LinkMonitor, if_index};
 use crate::netns;
 
 /// Runs `test` in a new network namespace.
-fn isolated(test: impl FnOnce() + Send) {
+pub(crate) fn isolated(test: impl FnOnce() + Send) {
     let permitted = netns::run_in_new(|| match Tun::open(&TunOptions::new("probe%d")) {
         Err(error @ (TunError::NoDriver(_) | TunError::NoAccess(_) | TunError::NotPermitted(_))) => {
             Err(error.to_string())

@@ -9,7 +9,7 @@ use adit_crypto::TAG_LEN;
 use rand_core::Rng;
 
 use super::*;
-use crate::cookie::Checker;
+use crate::cookie::Mac1Key;
 use crate::keypair::{Nonces, plaintext};
 use crate::message::{DATA_HEADER_LEN, DataHeader, HandshakeMessage, Message, WithMacs};
 use crate::testing::{ChaCha8Rng, START, after, as_initiation, identity, rng, wall_clock};
@@ -408,9 +408,9 @@ fn both_messages_carry_a_valid_mac1_and_no_mac2_without_a_cookie() {
     let (mut a, mut b) = parties(18);
     let initiation = a.initiation(1, START);
     let (response, _) = b.respond(&initiation, 2, START).unwrap();
-    assert!(Checker::new(b.identity.public_key()).mac1_is_valid(&initiation));
-    assert!(Checker::new(a.identity.public_key()).mac1_is_valid(&response));
-    assert!(!Checker::new(b.identity.public_key()).mac1_is_valid(&response));
+    assert!(Mac1Key::new(b.identity.public_key()).verifies(&initiation));
+    assert!(Mac1Key::new(a.identity.public_key()).verifies(&response));
+    assert!(!Mac1Key::new(b.identity.public_key()).verifies(&response));
     assert_eq!((initiation.mac2(), response.mac2()), (&[0; 16], &[0; 16]));
 }
 
@@ -447,4 +447,15 @@ fn the_key_log_is_told_the_ephemeral_that_was_sent() {
     let [(ephemeral, remote)] = told[..] else { panic!("one handshake, one line") };
     assert_eq!(&x25519::public_key(&PrivateKey::new(ephemeral)), initiation.unencrypted_ephemeral());
     assert_eq!(&remote, a.handshake.remote_static());
+}
+
+/// Whoever can withhold an answer could otherwise bring up, hours later, a session that the peer has forgotten.
+#[test]
+fn an_answer_is_refused_once_nobody_waits_for_it() {
+    for (late, is_taken) in [(after(89), true), (after(90), false)] {
+        let (mut a, mut b) = parties(21);
+        let message = a.initiation(1, START);
+        let (response, _) = b.respond(&message, 2, START).expect("a good initiation");
+        assert_eq!(a.finish(&response, late).is_ok(), is_taken);
+    }
 }

@@ -292,24 +292,3 @@ fn an_initiation_that_was_asked_for_is_made_once_and_only_if_still_due() {
     let _ = session.stop();
     assert!(!session.begin_initiation(START + secs(6)), "the interface went down meanwhile");
 }
-
-#[test]
-fn zz_cross() {
-    let mut pair = Pair::new(3);
-    pair.latency = Duration::from_millis(50);
-    pair.send(0, &packet(1));
-    pair.send(1, &packet(2));
-    for number in 3..90_000 {
-        pair.send(0, &packet(number));
-        pair.send(1, &packet(number));
-        pair.run_for(Duration::from_millis(10));
-    }
-    extern crate std;
-    for i in 0..2 {
-        std::eprintln!(
-            "{i}: init {:?} received {}",
-            pair.times(i, Sent::is_initiation).iter().map(|t| t.since(START)).collect::<Vec<_>>(),
-            pair.nodes[i].received.len()
-        );
-    }
-}

@@ -307,12 +307,11 @@ impl Configuration {
         }
         let mut routes = device.routes.exclusive();
         for change in &section.allowed_ips {
-            let owner = |prefix: &Prefix| Some(routes.get(prefix.addr(), prefix.len())?);
+            let (AllowedIpChange::Add(prefix) | AllowedIpChange::Remove(prefix)) = change;
+            let owner = routes.get(prefix.addr(), prefix.len());
+            let is_own = owner.is_some_and(|route| Arc::ptr_eq(&route.peer, peer));
             match change {
-                AllowedIpChange::Add(prefix) => {
-                    if owner(prefix).is_some_and(|route| Arc::ptr_eq(&route.peer, peer)) {
-                        continue;
-                    }
+                AllowedIpChange::Add(prefix) if !is_own => {
                     self.added += 1;
                     let route = Route { peer: peer.clone(), order: self.added };
                     if let Some(moved) = routes.insert(prefix.addr(), prefix.len(), route) {
@@ -320,13 +319,12 @@ impl Configuration {
                     }
                     peer.allowed_ips.locked().insert(self.added, *prefix);
                 }
-                AllowedIpChange::Remove(prefix) => {
-                    if owner(prefix).is_some_and(|route| Arc::ptr_eq(&route.peer, peer))
-                        && let Some(removed) = routes.remove(prefix.addr(), prefix.len())
-                    {
+                AllowedIpChange::Remove(prefix) if is_own => {
+                    if let Some(removed) = routes.remove(prefix.addr(), prefix.len()) {
                         peer.allowed_ips.locked().remove(&removed.order);
                     }
                 }
+                _ => {}
             }
         }
     }

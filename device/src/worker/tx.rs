@@ -54,10 +54,7 @@ impl Sender {
             log::debug!("the interface handed out a malformed super-packet");
             return;
         };
-        let peer = match self.route(device, &ip) {
-            Some(peer) => peer,
-            None => return unreachable(queue, packet),
-        };
+        let Some(peer) = self.route(device, &ip) else { return unreachable(queue, packet) };
         let (ecn, mtu) = (packet::ecn_encap(ip.tos), device.mtu());
         for i in 0..splitter.count() {
             let len = splitter.packet_len(i);

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use adit_control::{AllowedIpChange, Get, GetPeer, Prefix, PublicKey, Set, SetPeer};
+use adit_control::{AllowedIpChange, Get, GetPeer, PublicKey, Set, SetPeer};
 use adit_crypto::Secret;
 use adit_net::udp::{self, BindError, BindOptions, Bound};
 use adit_proto::cookie::{Checker, Mac1Key};

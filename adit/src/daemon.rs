@@ -7,7 +7,6 @@ use std::env;
 use std::fmt::Display;
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::process::{self, ExitCode};
 
 use adit_device::uapi::Listener;
@@ -22,11 +21,11 @@ use crate::logger;
 /// A descriptor of a TUN device that is already there.
 const WG_TUN_FD: &str = "WG_TUN_FD";
 /// A descriptor of the UAPI socket that is already listening.
-const WG_UAPI_FD: &str = "WG_UAPI_FD";
+pub(crate) const WG_UAPI_FD: &str = "WG_UAPI_FD";
 /// `1`: stay in the foreground.
 const WG_PROCESS_FOREGROUND: &str = "WG_PROCESS_FOREGROUND";
 /// How much to log.
-const LOG_LEVEL: &str = "LOG_LEVEL";
+pub(crate) const LOG_LEVEL: &str = "LOG_LEVEL";
 /// For debugging: the file that gets every session's secrets, so that a capture can be decrypted.
 const ADIT_KEYLOGFILE: &str = "ADIT_KEYLOGFILE";
 
@@ -56,6 +55,8 @@ fn serve(
         Some(fd) => Listener::from_fd(fd, &name)?,
         None => Listener::bind(&name)?,
     };
+    // The daemon stands elsewhere.
+    let key_log = env::var_os(ADIT_KEYLOGFILE).map(std::path::absolute).transpose()?;
     let foreground = foreground || env::var(WG_PROCESS_FOREGROUND).is_ok_and(|value| value == "1");
     let ready = match foreground {
         true => None,
@@ -63,7 +64,6 @@ fn serve(
     };
     ignore_sigpipe()?;
     let signals = SignalFd::new(&[Signal::Terminate, Signal::Interrupt])?;
-    let key_log = env::var_os(ADIT_KEYLOGFILE).map(PathBuf::from);
     let engine = Engine::start(tun, listener, signals, &Options { workers, key_log })?;
     if let Some(ready) = ready {
         ready.ready()?;

@@ -1,6 +1,7 @@
 //! Adit: WireGuard, whole, in Rust. This is the program; the subcommands are its modules.
 
 mod daemon;
+mod demo;
 mod logger;
 
 use std::num::NonZeroUsize;
@@ -27,7 +28,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Show a real tunnel between two network namespaces of its own, and leave nothing behind
-    Demo,
+    Demo(demo::Args),
 }
 
 /// Without a subcommand: serve an interface.
@@ -47,7 +48,7 @@ struct DaemonArgs {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match (cli.command, cli.daemon.interface) {
-        (Some(Command::Demo), _) => ExitCode::SUCCESS,
+        (Some(Command::Demo(args)), _) => demo::run(&args),
         (None, Some(interface)) => daemon::run(&interface, cli.daemon.foreground, cli.daemon.workers),
         (None, None) => {
             eprintln!("adit: name an interface, such as wg0; see adit --help");

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use adit_control::SecretText;
 use adit_control::uapi::{Operation, Request, write_get};
@@ -34,6 +35,9 @@ const TOKEN_ROUTES: u64 = 3;
 const TOKEN_LISTENER: u64 = 4;
 const TOKEN_SOCKET_FILE: u64 = 5;
 const TOKEN_FIRST_CLIENT: u64 = 6;
+
+/// Pause after an error.
+const RESPITE: Duration = Duration::from_millis(10);
 
 /// How to run the engine.
 #[derive(Debug)]
@@ -130,7 +134,11 @@ impl Engine {
         while !self.device.is_ending() {
             self.poller.wait(&mut events, None)?;
             for event in events.iter() {
-                self.handle(event)?;
+                if let Err(error) = self.handle(event) {
+                    // Never a reason to take the tunnel down. What lasts must not occupy the processor either.
+                    log::error!("going on in spite of: {error}");
+                    thread::sleep(RESPITE);
+                }
             }
         }
         Ok(())
@@ -230,7 +238,16 @@ impl Engine {
 /// The UAPI socket.
 impl Engine {
     fn accept(&mut self) -> io::Result<()> {
-        while let Some(client) = self.listener.accept() {
+        loop {
+            let client = match self.listener.accept() {
+                Ok(client) => client,
+                // Out of descriptors: the one who waits would wake this thread for ever.
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock && !self.clients.is_empty() => {
+                    self.clients.pop_first();
+                    continue;
+                }
+                Err(_) => return Ok(()),
+            };
             if self.clients.len() >= MAX_CLIENTS {
                 self.clients.pop_first();
             }
@@ -238,7 +255,6 @@ impl Engine {
             self.poller.add(&client, token, Interest::Read)?;
             self.clients.insert(token, client);
         }
-        Ok(())
     }
 
     fn serve(&mut self, token: u64) -> io::Result<()> {

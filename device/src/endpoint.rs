@@ -12,14 +12,22 @@ pub(crate) struct Endpoint {
     pub(crate) addr: SocketAddr,
     /// The local address that the peer sent to, from which answers leave (*sticky source*).
     pub(crate) local: Option<LocalAddr>,
-    /// Up to which change of the routes `local` is known to be right; see [`crate::send`].
+    /// Whether they do: not when the route has turned away from there. `local` is kept then, for the peer's packets to
+    /// it that are still under way must not bring it back.
+    pub(crate) is_pinned: bool,
+    /// Up to which change of the routes `is_pinned` is known to be right; see [`crate::send`].
     pub(crate) routes_seen: u64,
 }
 
 impl Endpoint {
     /// An endpoint by configuration: the kernel chooses the source.
     pub(crate) fn configured(addr: SocketAddr) -> Self {
-        Endpoint { addr, local: None, routes_seen: 0 }
+        Endpoint { addr, local: None, is_pinned: false, routes_seen: 0 }
+    }
+
+    /// The source to send from; `None` leaves it to the kernel.
+    pub(crate) fn source(&self) -> Option<&LocalAddr> {
+        self.local.as_ref().filter(|_| self.is_pinned)
     }
 }
 

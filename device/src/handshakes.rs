@@ -113,8 +113,13 @@ impl Device {
         };
         let now = Self::now();
         let mut handshake = peer.handshake.locked();
-        let initiation = handshake.consume_initiation(&own.identity, opened, now)?;
+        let initiation = handshake.consume_initiation(&own.identity, opened, now);
+        let latest_timestamp = handshake.latest_timestamp();
         drop(handshake);
+        if let Err(HandshakeError::StaleTimestamp) = initiation {
+            peer.report_clock(latest_timestamp);
+        }
+        let initiation = initiation?;
         peer.received(INITIATION_LEN);
         self.respond(own, &peer, initiation, arrival)
     }

@@ -30,6 +30,8 @@ pub(crate) struct Peer {
     pub(crate) tx_bytes: AtomicU64,
     /// Wall clock, nanoseconds since the epoch; zero for never.
     last_handshake: AtomicU64,
+    /// When its clock was last complained about, in minutes since boot.
+    clock_reported: AtomicU64,
 }
 
 impl Peer {
@@ -44,6 +46,7 @@ impl Peer {
             rx_bytes: AtomicU64::new(0),
             tx_bytes: AtomicU64::new(0),
             last_handshake: AtomicU64::new(0),
+            clock_reported: AtomicU64::new(0),
         }
     }
 
@@ -60,6 +63,21 @@ impl Peer {
         match self.last_handshake.load(Relaxed) {
             0 => None,
             at => Some((at / NANOS, (at % NANOS) as u32)),
+        }
+    }
+
+    /// An initiation was refused for its timestamp. When the greatest one lies ahead, it was made by a clock that ran
+    /// ahead, and what the right clock says now is refused until that time comes (CVE-2021-46873): the administrator must
+    /// know. Once a minute at most, since anybody can send an old initiation again.
+    pub(crate) fn report_clock(&self, latest: Tai64n) {
+        let (seconds, _) = clock::realtime();
+        let minute = clock::boottime_ns() / NANOS / 60 + 1;
+        if latest > Tai64n::from_unix(seconds + 60, 0) && self.clock_reported.swap(minute, Relaxed) != minute
+        {
+            log::warn!(
+                "{self}: refused, for it has sent a timestamp that lies ahead before: its clock was wrong. Start this \
+                 program anew, or give the peer another key"
+            );
         }
     }
 

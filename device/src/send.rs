@@ -50,7 +50,7 @@ impl Device {
             log::debug!("{peer}: no socket for {}: this host lacks the address family", endpoint.addr);
             return;
         };
-        let report = socket.send(&endpoint.addr, endpoint.local.as_ref(), tos, train, stride);
+        let report = socket.send(&endpoint.addr, endpoint.source(), tos, train, stride);
         peer.sent(report.bytes);
         if let Some(error) = &report.error {
             log::debug!("{peer}: sending to {} failed: {error}", endpoint.addr);
@@ -78,13 +78,13 @@ impl Device {
         }
         let fwmark = self.fwmark.load(Relaxed);
         let route = self.route_lookup.locked().route(endpoint.addr.ip(), Some(local.ip), fwmark);
-        let stays = match route {
+        let is_pinned = match route {
             Ok(Some(route)) => local.ip.is_ipv6() || [local.ifindex, LOOPBACK].contains(&route.ifindex),
             Ok(None) => false,
             // Unknown; the send will tell.
             Err(_) => true,
         };
-        let seen = Endpoint { routes_seen: changed, local: stays.then_some(local), ..endpoint.clone() };
+        let seen = Endpoint { routes_seen: changed, is_pinned, ..endpoint.clone() };
         let mut session = peer.session.locked();
         if session.endpoint() == Some(endpoint) {
             session.set_endpoint(seen.clone());

@@ -117,7 +117,7 @@ impl Device {
 
     /// The endpoint that a packet from `from`, sent to our address `local`, speaks for.
     pub(crate) fn endpoint_from(&self, addr: SocketAddr, local: Option<LocalAddr>) -> Endpoint {
-        Endpoint { addr, local, routes_seen: self.routes_changed.load(Ordering::Relaxed) }
+        Endpoint { addr, local, is_pinned: true, routes_seen: self.routes_changed.load(Ordering::Relaxed) }
     }
 
     /// Hands a handshake message to the slow path, if its mac1 is valid: whoever does not know our public key costs one

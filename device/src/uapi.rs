@@ -21,7 +21,7 @@ use adit_net::unix::{DirectoryWatch, bind_private};
 /// Where the sockets are.
 const DIRECTORY: &str = "/var/run/wireguard";
 /// Clients served at a time; one more, and the one that was silent for the longest has to go.
-pub(crate) const MAX_CLIENTS: usize = 64;
+pub(crate) const MAX_CLIENTS: usize = 256;
 /// Bytes taken from one client before others have their turn.
 const READ_BUDGET: usize = 1 << 20;
 
@@ -107,10 +107,10 @@ impl Listener {
         drained && inode_of(&self.path) != self.inode
     }
 
-    pub(crate) fn accept(&self) -> Option<Client> {
-        let (stream, _) = self.socket.accept().ok()?;
-        stream.set_nonblocking(true).ok()?;
-        Some(Client {
+    pub(crate) fn accept(&self) -> io::Result<Client> {
+        let (stream, _) = self.socket.accept()?;
+        stream.set_nonblocking(true)?;
+        Ok(Client {
             stream,
             connection: Connection::new(|name| if_index(name).ok()),
             answer: None,

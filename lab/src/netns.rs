@@ -24,7 +24,7 @@ impl Netns {
     /// Makes a namespace of a name that no other test uses.
     ///
     /// # Panics
-    /// If that is not permitted: ask for `netns` with [`crate::require`] first.
+    /// If that is not permitted: ask for `netns` with [`require`](crate::require()) first.
     #[track_caller]
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a namespace is no default value of anything")]

@@ -25,7 +25,7 @@ impl fmt::Display for Skip {
 
 impl std::error::Error for Skip {}
 
-/// Returns from the test if the machine lacks one of the [`require`] names given.
+/// Returns from the test if the machine lacks one of the [`require()`] names given.
 #[macro_export]
 macro_rules! needs {
     ($($need:expr),* $(,)?) => {

@@ -18,7 +18,7 @@ use crate::{seconds, within};
 /// The tap device, on this side of the machine's cable.
 pub const TAP: &str = "tap0";
 
-/// The programs that [`Vm::shared`] needs, for [`crate::require`].
+/// The programs that [`Vm::shared`] needs, for [`require`](crate::require()).
 pub const NEEDS: &[&str] = &[
     "netns",
     "tun",

@@ -19,6 +19,8 @@ pub enum Interest {
     Write,
     /// Either.
     ReadWrite,
+    /// Neither: only errors and hang-ups, which a deleted interface shows.
+    Trouble,
 }
 
 impl Interest {
@@ -27,6 +29,7 @@ impl Interest {
             Self::Read => EpollFlags::EPOLLIN,
             Self::Write => EpollFlags::EPOLLOUT,
             Self::ReadWrite => EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT,
+            Self::Trouble => EpollFlags::empty(),
         }
     }
 }

@@ -160,18 +160,19 @@ struct Pending {
 }
 
 /// The result of both static keys, the same for every handshake of this peer: one multiplication saved in each.
-enum StaticStatic {
-    /// Not computed yet: ten thousand peers may be configured at once and most never call.
-    Unknown,
-    Known(Secret<32>),
-    Zero,
+struct StaticStatic {
+    /// Of the identity that it was computed with: one that is being replaced must not leave its result behind.
+    local_static: [u8; 32],
+    /// `None` when it is zero.
+    shared: Option<Secret<32>>,
 }
 
 /// One peer's handshake state.
 pub struct Handshake {
     remote_static: [u8; 32],
     preshared_key: Secret<32>,
-    static_static: StaticStatic,
+    /// `None` until it is needed: ten thousand peers may be configured at once and most never call.
+    static_static: Option<StaticStatic>,
     pending: Option<Pending>,
     latest_timestamp: Tai64n,
     last_timestamp_sent: Tai64n,
@@ -186,7 +187,7 @@ impl Handshake {
         Handshake {
             remote_static,
             preshared_key: Secret::default(),
-            static_static: StaticStatic::Unknown,
+            static_static: None,
             pending: None,
             latest_timestamp,
             last_timestamp_sent: Tai64n::default(),
@@ -218,7 +219,7 @@ impl Handshake {
     /// The device's private key was changed: what was computed with the old one goes. Returns the index of the pending
     /// initiation, to be taken out of the index table.
     pub fn forget_identity(&mut self) -> Option<u32> {
-        self.static_static = StaticStatic::Unknown;
+        self.static_static = None;
         self.forget_pending()
     }
 
@@ -349,16 +350,13 @@ impl Handshake {
     }
 
     fn static_static(&mut self, identity: &Identity) -> Result<Secret<32>, HandshakeError> {
-        if let StaticStatic::Unknown = self.static_static {
-            self.static_static = match x25519::shared(&identity.private, &self.remote_static) {
-                Ok(shared) => StaticStatic::Known(shared),
-                Err(_) => StaticStatic::Zero,
-            };
-        }
-        match &self.static_static {
-            StaticStatic::Known(shared) => Ok(shared.clone()),
-            _ => Err(HandshakeError::ZeroSharedSecret),
-        }
+        let known = self.static_static.take_if(|known| known.local_static == identity.public);
+        let static_static = known.unwrap_or_else(|| StaticStatic {
+            local_static: identity.public,
+            shared: x25519::shared(&identity.private, &self.remote_static).ok(),
+        });
+        let shared = &self.static_static.insert(static_static).shared;
+        shared.clone().ok_or(HandshakeError::ZeroSharedSecret)
     }
 
     fn new_ephemeral(&self, identity: &Identity, env: &mut Env<'_>) -> PrivateKey {

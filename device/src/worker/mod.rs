@@ -32,6 +32,7 @@ pub(crate) struct Worker<'a> {
     /// Which of the device's workers.
     number: usize,
     queue: &'a TunQueue,
+    reads: bool,
     poller: Poller,
     sockets: Option<Arc<Bound>>,
     batch: RecvBatch,
@@ -43,27 +44,29 @@ pub(crate) fn run(device: &Device, number: usize) -> io::Result<()> {
     let poller = Poller::new()?;
     poller.add(&device.workers[number], TOKEN_WAKE, Interest::Read)?;
     let queues = device.tun.queues();
-    // A TUN device may have fewer queues than there are workers: the others write to one, but read from none.
     let queue = &queues[number % queues.len()];
-    if number < queues.len() {
-        poller.add(queue, TOKEN_TUN, Interest::Read)?;
+    // A TUN device may have fewer queues than there are workers: the others write to one, but read from none.
+    let reads = number < queues.len();
+    if reads {
+        poller.add(queue, TOKEN_TUN, Interest::Trouble)?;
     }
     let mut worker = Worker {
         device,
         number,
         queue,
+        reads,
         poller,
         sockets: None,
         batch: RecvBatch::new(RECV_SLOTS),
         sender: Sender::new(number),
     };
-    worker.follow_sockets()?;
+    worker.follow_sockets();
     let mut events = Events::with_capacity(4);
     while !device.is_ending() {
         worker.poller.wait(&mut events, None)?;
         for event in events.iter() {
             match event.token {
-                TOKEN_WAKE => worker.follow_sockets()?,
+                TOKEN_WAKE => worker.follow_sockets(),
                 TOKEN_TUN => worker.drain_tun(),
                 token => worker.receive(token),
             }
@@ -74,24 +77,32 @@ pub(crate) fn run(device: &Device, number: usize) -> io::Result<()> {
 
 impl Worker<'_> {
     /// Takes up the device's sockets when they were changed. The old ones close when the last worker has let go.
-    fn follow_sockets(&mut self) -> io::Result<()> {
+    fn follow_sockets(&mut self) {
         self.device.workers[self.number].clear();
         let sockets = self.device.sockets();
-        let is_same = match (&self.sockets, &sockets) {
-            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
-            (None, None) => true,
-            _ => false,
-        };
-        if is_same {
-            return Ok(());
+        if self.sockets.as_ref().map(Arc::as_ptr) == sockets.as_ref().map(Arc::as_ptr) {
+            return;
         }
         self.sockets = sockets;
-        if let Some(bound) = &self.sockets {
-            let pair = &bound.sockets[self.number];
-            for (socket, token) in [(&pair.v4, TOKEN_V4), (&pair.v6, TOKEN_V6)] {
-                if let Some(socket) = socket {
-                    self.poller.add(socket, token, Interest::Read)?;
-                }
+        if let Err(error) = self.poll_sockets() {
+            log::error!(
+                "worker {} cannot wait for packets: {error}; set the interface down and up",
+                self.number
+            );
+        }
+    }
+
+    fn poll_sockets(&self) -> io::Result<()> {
+        if self.reads {
+            // Without sockets packets wait in the interface: what is sent right after it came up must not be lost.
+            let interest = if self.sockets.is_some() { Interest::Read } else { Interest::Trouble };
+            self.poller.modify(self.queue, TOKEN_TUN, interest)?;
+        }
+        let Some(bound) = &self.sockets else { return Ok(()) };
+        let pair = &bound.sockets[self.number];
+        for (socket, token) in [(&pair.v4, TOKEN_V4), (&pair.v6, TOKEN_V6)] {
+            if let Some(socket) = socket {
+                self.poller.add(socket, token, Interest::Read)?;
             }
         }
         Ok(())
@@ -100,7 +111,7 @@ impl Worker<'_> {
     fn drain_tun(&mut self) {
         let (device, queue) = (self.device, self.queue);
         let Some(bound) = self.sockets.clone() else {
-            return self.discard_from_tun();
+            return self.tun_is_in_trouble();
         };
         for _ in 0..TUN_BUDGET {
             match self.sender.read(device, &bound, queue) {
@@ -115,15 +126,10 @@ impl Worker<'_> {
         self.sender.flush(device, &bound, queue);
     }
 
-    /// Between the interface coming up and the sockets being there, or if they cannot be had, packets have nowhere to
-    /// go, as on a link without a carrier.
-    fn discard_from_tun(&mut self) {
-        for _ in 0..TUN_BUDGET {
-            match self.sender.discard(self.queue) {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(error) => return self.tun_failed(&error),
-            }
+    /// The interface is down, and polls as an error nevertheless: it was deleted.
+    fn tun_is_in_trouble(&self) {
+        if self.device.tun.is_gone() {
+            self.device.end();
         }
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use adit_proto::keypair::{MAX_TRAIN, padded_len};
+use adit_proto::limits::PADDING_MULTIPLE;
 use adit_proto::message::{DATA_HEADER_LEN, DATA_OVERHEAD};
 
 use crate::peer::Peer;
@@ -24,8 +25,8 @@ pub(super) struct Train {
 impl Train {
     pub(super) fn new() -> Self {
         Train {
-            // A single packet may be as long as IP allows, padded; it leaves in fragments.
-            buffer: vec![0; 65_536 + DATA_OVERHEAD].into_boxed_slice(),
+            // A single packet may be as long as IP allows, and padded past that while the MTU is being lowered.
+            buffer: vec![0; 65_535 + PADDING_MULTIPLE + DATA_OVERHEAD].into_boxed_slice(),
             len: 0,
             stride: 0,
             packet_lens: [0; MAX_TRAIN],

@@ -42,11 +42,6 @@ impl Sender {
         Ok(read?.is_some())
     }
 
-    /// Reads one packet and drops it; false when there is none.
-    pub(super) fn discard(&mut self, queue: &TunQueue) -> io::Result<bool> {
-        Ok(queue.read(&mut self.super_packet)?.is_some())
-    }
-
     fn push(&mut self, device: &Device, bound: &Bound, queue: &TunQueue, hdr: &VirtioNetHdr, packet: &[u8]) {
         // What is not IP goes nowhere, and gets no ICMP either.
         let Some(ip) = packet::parse(packet) else { return };

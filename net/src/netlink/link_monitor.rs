@@ -1,10 +1,11 @@
 //! Following one interface: up and down, MTU, name, and its end.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::LinkMessage;
+use netlink_packet_route::link::{LinkAttribute, LinkMessage};
+use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::message::{Message, messages, name_of, u32_of};
@@ -15,6 +16,13 @@ use crate::netns;
 const LINK_HEADER_LEN: usize = 16;
 
 const RTMGRP_LINK: u32 = 1;
+
+/// `struct rtgenmsg`, padded.
+const NAMESPACE_HEADER_LEN: usize = 4;
+/// The number of a namespace.
+const NETNSA_NSID: u16 = 1;
+/// Asks for any number, and means that there is none.
+const UNNUMBERED: i32 = -1;
 
 /// Polls of the socket at start, of 100 ms each, before the kernel's answer counts as missing.
 const PATIENCE: usize = 50;
@@ -49,6 +57,8 @@ pub struct LinkState {
 pub struct LinkMonitor {
     socket: RouteSocket,
     ifindex: u32,
+    /// The number of the interface's network namespace as seen from the socket's, if that is another.
+    elsewhere: Option<i32>,
     state: LinkState,
     gone: bool,
 }
@@ -56,21 +66,32 @@ pub struct LinkMonitor {
 impl LinkMonitor {
     /// Follows interface `ifindex` in the network namespace `netns`; `None` is the one of the calling thread.
     ///
-    /// The namespace is entered by a thread made for it; the caller stays where it is. What happens from this call on
-    /// is in [`state`](Self::state) or comes as an event, nothing falls in between.
+    /// The caller stays where it is, and nothing is kept open in `netns`: a namespace that nobody else uses any more goes
+    /// away, and the interface with it. (Where the kernel or the caller's rights do not allow that, before Linux 4.15 or
+    /// without CAP_NET_BROADCAST, the socket is opened inside and keeps it.) What happens from this call on is in
+    /// [`state`](Self::state) or comes as an event, nothing falls in between.
     ///
     /// # Errors
     ///
     /// `ENODEV` if there is no such interface; those of [`netns::run_in`]; `TimedOut` if the kernel does not answer.
     pub fn open(netns: Option<BorrowedFd<'_>>, ifindex: u32) -> io::Result<Self> {
-        let mut socket = match netns {
-            Some(netns) => netns::run_in(netns, || RouteSocket::open_with_groups(RTMGRP_LINK))??,
-            None => RouteSocket::open_with_groups(RTMGRP_LINK)?,
+        let Some(netns) = netns else {
+            return Self::start(RouteSocket::open_with_groups(RTMGRP_LINK)?, None, ifindex);
         };
+        match listen_to(netns) {
+            Ok((socket, number)) => Self::start(socket, Some(number), ifindex),
+            Err(_) => {
+                let socket = netns::run_in(netns, || RouteSocket::open_with_groups(RTMGRP_LINK))??;
+                Self::start(socket, None, ifindex)
+            }
+        }
+    }
+
+    fn start(mut socket: RouteSocket, elsewhere: Option<i32>, ifindex: u32) -> io::Result<Self> {
         socket.set_non_blocking()?;
-        socket.send(request(ifindex), 0)?;
+        socket.send(request(ifindex, elsewhere), 0)?;
         let state = LinkState { name: String::new(), up: false, mtu: 0 };
-        let mut monitor = Self { socket, ifindex, state, gone: false };
+        let mut monitor = Self { socket, ifindex, elsewhere, state, gone: false };
         for _ in 0..PATIENCE {
             if monitor.drain(&mut Vec::new())? {
                 return if monitor.gone { Err(no_device()) } else { Ok(monitor) };
@@ -107,24 +128,30 @@ impl LinkMonitor {
 
     /// Reads all there is; returns whether the interface was heard of.
     fn drain(&mut self, events: &mut Vec<LinkEvent>) -> io::Result<bool> {
-        let (mut heard, mut overrun) = (false, false);
+        let (mut heard, mut ask) = (false, false);
         loop {
+            let asked = self.socket.sequence();
             let datagram = match self.socket.recv() {
                 Ok(datagram) => datagram,
                 // Only an emptied socket has room for the answer.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && overrun => {
-                    overrun = false;
-                    self.socket.send(request(self.ifindex), 0)?;
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && ask => {
+                    ask = false;
+                    self.socket.send(request(self.ifindex, self.elsewhere), 0)?;
                     continue;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(heard),
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
-                    overrun = true;
+                    ask = true;
                     continue;
                 }
                 Err(error) => return Err(error),
             };
             for message in messages(datagram) {
+                // News of several namespaces arrive together and do not say which they are of: only an answer does.
+                if self.elsewhere.is_some() && message.sequence != asked {
+                    ask = true;
+                    continue;
+                }
                 let Some(news) = News::read(&message, self.ifindex) else { continue };
                 heard = true;
                 if !self.gone {
@@ -152,10 +179,34 @@ impl std::fmt::Debug for LinkMonitor {
     }
 }
 
-fn request(ifindex: u32) -> RouteNetlinkMessage {
+fn request(ifindex: u32, elsewhere: Option<i32>) -> RouteNetlinkMessage {
     let mut link = LinkMessage::default();
     link.header.index = ifindex;
+    link.attributes.extend(elsewhere.map(LinkAttribute::IfNetnsId));
     RouteNetlinkMessage::GetLink(link)
+}
+
+/// A socket here that hears of links everywhere, and the number by which `netns` is known here.
+fn listen_to(netns: BorrowedFd<'_>) -> io::Result<(RouteSocket, i32)> {
+    let mut socket = RouteSocket::open()?;
+    let question = |number| {
+        let mut message = NsidMessage::default();
+        let fd = u32::try_from(netns.as_raw_fd()).unwrap_or_default();
+        message.attributes = vec![NsidAttribute::Id(number), NsidAttribute::Fd(fd)];
+        message
+    };
+    match socket.change(RouteNetlinkMessage::NewNsId(question(UNNUMBERED)), 0) {
+        Err(error) if error.raw_os_error() != Some(libc::EEXIST) => return Err(error),
+        _ => {}
+    }
+    let number = socket.get(RouteNetlinkMessage::GetNsId(question(UNNUMBERED)), |message| {
+        let mut attributes = message.attributes(NAMESPACE_HEADER_LEN);
+        attributes.find_map(|(kind, value)| (kind == NETNSA_NSID).then(|| u32_of(value))?)
+    })?;
+    let number = number.map(u32::cast_signed).filter(|number| *number >= 0).ok_or_else(no_device)?;
+    let socket = RouteSocket::open_with_groups(RTMGRP_LINK)?;
+    socket.listen_everywhere()?;
+    Ok((socket, number))
 }
 
 fn no_device() -> io::Error {

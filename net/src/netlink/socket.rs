@@ -39,6 +39,16 @@ impl RouteSocket {
         self.socket.set_non_blocking(true)
     }
 
+    /// Hears the groups of every network namespace that has a number in this socket's.
+    pub fn listen_everywhere(&self) -> io::Result<()> {
+        self.socket.set_listen_all_namespaces(true)
+    }
+
+    /// The sequence number of the last request.
+    pub fn sequence(&self) -> u32 {
+        self.sequence
+    }
+
     /// Sends a request and returns its sequence number.
     pub fn send(&mut self, request: RouteNetlinkMessage, flags: u16) -> io::Result<u32> {
         // Zero is for what the kernel sends unasked.

@@ -459,3 +459,16 @@ fn an_answer_is_refused_once_nobody_waits_for_it() {
         assert_eq!(a.finish(&response, late).is_ok(), is_taken);
     }
 }
+
+/// The thread that handles a message may hold the old key while another sets the new one and clears what was computed.
+#[test]
+fn what_was_computed_with_a_replaced_key_is_not_used() {
+    let (mut a, mut b) = parties(22);
+    let old = core::mem::replace(&mut a.identity, identity(&mut rng(23)));
+    a.handshake.forget_identity();
+    let mut env = Env { now: START, timestamp: wall_clock(START), rng: &mut rng(24), key_log: None };
+    a.handshake.create_initiation(&old, 1, &mut env).expect("made with the old key");
+    b.handshake = Handshake::new(*a.identity.public_key(), Tai64n::default());
+    let message = a.initiation(2, after(5));
+    assert!(b.respond(&message, 3, after(5)).is_ok(), "made with the new key");
+}

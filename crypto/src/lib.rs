@@ -9,7 +9,7 @@
 //! | [`x25519`] | Diffie-Hellman on Curve25519 | RFC 7748 |
 //! | [`ct`] | comparison in constant time | |
 //!
-//! [`Secret`] carries key material between them. [`self_test`] runs each against known answers and is meant
+//! [`Secret`] carries key material between them. [`self_test()`] runs each against known answers and is meant
 //! for program start. Nothing here reads a clock, draws randomness or performs I/O; nothing allocates when a
 //! packet is sealed or opened.
 

@@ -1,11 +1,11 @@
 //! The engine: a TUN device on one side, UDP sockets on the other, and between them the protocol.
 //!
-//! Three kinds of threads share [`state::Device`](state):
+//! Three kinds of threads share `Device` (`state.rs`):
 //!
-//! - **workers** move packets: TUN to UDP and back, each with a queue and sockets of its own ([`worker`](worker)),
-//! - the **slow path** does what takes long or waits for a moment: handshakes and timers ([`slow_path`](slow_path)),
+//! - **workers** move packets: TUN to UDP and back, each with a queue and sockets of its own (`worker/`),
+//! - the **slow path** does what takes long or waits for a moment: handshakes and timers (`slow_path.rs`),
 //! - the **control** thread, the caller of [`Engine::run`], applies configurations, follows the interface and the
-//!   routes, serves the UAPI socket and ends it all ([`control`](control)).
+//!   routes, serves the UAPI socket and ends it all (`control.rs`).
 //!
 //! Locks, in the order in which they may be held together: a peer's handshake, a peer's session, the index table. The
 //! routing table's and the peer map's are held alone. None is held across a system call on the data path or, but for

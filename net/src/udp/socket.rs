@@ -14,7 +14,7 @@ use super::gso::GsoState;
 use super::recv::{self, RecvBatch};
 use super::send::{SendReport, Transmission};
 
-/// A bound, non-blocking UDP socket of one address family. Made by [`bind`](super::bind).
+/// A bound, non-blocking UDP socket of one address family. Made by [`bind`](super::bind()).
 ///
 /// Sending and receiving take `&self`, so that a slow path may send on a worker's socket.
 pub struct UdpSocket {

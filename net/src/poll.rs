@@ -29,7 +29,8 @@ impl Interest {
             Self::Read => EpollFlags::EPOLLIN,
             Self::Write => EpollFlags::EPOLLOUT,
             Self::ReadWrite => EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT,
-            Self::Trouble => EpollFlags::empty(),
+            // A TUN device announces its end as "readable", which would not wake for nothing at all.
+            Self::Trouble => EpollFlags::EPOLLPRI,
         }
     }
 }

@@ -226,6 +226,7 @@ mod tests {
         }
     }
 
+    /// VPP d9d7707: malformed base64 was taken for a key.
     #[test]
     fn only_canonical_base64_is_read() {
         let text = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=";

@@ -7,6 +7,7 @@ use std::mem::MaybeUninit;
 use adit_crypto::x25519::PrivateKey;
 use adit_crypto::{Rejected, Secret, TAG_LEN, aead, ct, xaead};
 
+/// The first audit of GotaTun, 3.5: keys stay in memory.
 #[test]
 fn a_secret_is_wiped_when_dropped() {
     let mut slot = MaybeUninit::uninit();

@@ -13,16 +13,15 @@ use adit_control::{AllowedIpChange, Get, GetPeer, PublicKey, Set, SetPeer};
 use adit_crypto::Secret;
 use adit_net::udp::{self, BindError, BindOptions, Bound};
 use adit_proto::cookie::{Checker, Mac1Key};
-use adit_proto::handshake::Identity;
-use adit_proto::time::Tai64n;
+use adit_proto::handshake::{Identity, Timestamps};
 
 use crate::endpoint::Endpoint;
 use crate::lock::{Lock, Shared};
 use crate::peer::Peer;
 use crate::state::{Device, OwnKey, Route};
 
-/// Removed peers whose greatest timestamp is remembered, so that a peer that is removed and added again accepts no
-/// replay: about 8 MiB at most, and then the oldest is forgotten.
+/// Removed peers whose timestamps are remembered, for when they are added again: about 24 MiB at most, and then the
+/// oldest is forgotten.
 const MAX_REMEMBERED: usize = 131_072;
 
 /// Why a set was refused.
@@ -61,16 +60,16 @@ pub(crate) struct Configuration {
 
 #[derive(Default)]
 struct Remembered {
-    timestamps: HashMap<PublicKey, Tai64n>,
+    timestamps: HashMap<PublicKey, Timestamps>,
     order: VecDeque<PublicKey>,
 }
 
 impl Remembered {
-    fn insert(&mut self, key: PublicKey, timestamp: Tai64n) {
-        if timestamp == Tai64n::default() {
+    fn insert(&mut self, key: PublicKey, timestamps: Timestamps) {
+        if timestamps == Timestamps::default() {
             return;
         }
-        if self.timestamps.insert(key, timestamp).is_none() {
+        if self.timestamps.insert(key, timestamps).is_none() {
             self.order.push_back(key);
         }
         if self.order.len() > MAX_REMEMBERED
@@ -80,7 +79,7 @@ impl Remembered {
         }
     }
 
-    fn get(&self, key: &PublicKey) -> Tai64n {
+    fn get(&self, key: &PublicKey) -> Timestamps {
         self.timestamps.get(key).copied().unwrap_or_default()
     }
 }
@@ -276,7 +275,9 @@ impl Configuration {
     }
 
     fn remove_peer(&mut self, device: &Device, key: &PublicKey) {
-        if let Some(peer) = device.peers.exclusive().remove(key) {
+        // Apart: within `if let` the map would stay locked.
+        let removed = device.peers.exclusive().remove(key);
+        if let Some(peer) = removed {
             self.dispose(device, &peer);
         }
     }
@@ -295,7 +296,7 @@ impl Configuration {
         peer.is_removed.store(true, Relaxed);
         drop(session);
         device.stop_peer(peer);
-        self.remembered.insert(peer.public_key, peer.handshake.locked().latest_timestamp());
+        self.remembered.insert(peer.public_key, peer.handshake.locked().timestamps());
     }
 
     fn apply_allowed_ips(&mut self, device: &Device, peer: &Arc<Peer>, section: &SetPeer) {

@@ -241,12 +241,13 @@ impl Engine {
         loop {
             let client = match self.listener.accept() {
                 Ok(client) => client,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 // Out of descriptors: the one who waits would wake this thread for ever.
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock && !self.clients.is_empty() => {
+                Err(_) if !self.clients.is_empty() => {
                     self.clients.pop_first();
                     continue;
                 }
-                Err(_) => return Ok(()),
+                Err(error) => return Err(error),
             };
             if self.clients.len() >= MAX_CLIENTS {
                 self.clients.pop_first();

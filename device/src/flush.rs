@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use adit_net::packet;
 use adit_net::udp::Bound;
-use adit_proto::keypair::padded_len;
+use adit_proto::keypair::{MAX_TRAIN, padded_len};
+use adit_proto::limits::MAX_STAGED_PACKETS;
 use adit_proto::message::{DATA_HEADER_LEN, DATA_OVERHEAD};
 use adit_proto::session::{Batch, Grant, NotReady};
 
@@ -13,6 +14,10 @@ use crate::lock::Lock;
 use crate::peer::Peer;
 use crate::state::{Device, rng};
 
+/// Batches that one flush sends: all that can be staged at a time. Who stages faster than this sends, as a worker does
+/// that reads a blast of UDP, would otherwise keep the slow path here, and from everybody else's handshakes.
+const MAX_BATCHES: usize = MAX_STAGED_PACKETS.div_ceil(MAX_TRAIN);
+
 impl Device {
     /// Sends what `peer` has staged, or asks for a handshake. Packets stay in order: one thread at a time does this for
     /// a peer, and meanwhile the others stage behind it.
@@ -20,7 +25,7 @@ impl Device {
         let Some(sockets) = self.sockets() else { return };
         let mut session = peer.session.locked();
         let Some(mut flush) = session.begin_flush() else { return };
-        loop {
+        for _ in 0..MAX_BATCHES {
             let next = session.next_batch(flush, Self::now(), &mut rng());
             self.schedule(peer, &mut session);
             drop(session);
@@ -33,6 +38,11 @@ impl Device {
                 Err(_) => return,
             }
             session = peer.session.locked();
+        }
+        if session.end_flush(flush) {
+            drop(session);
+            self.inbox.push_flush(peer.clone());
+            self.slow_path.wake();
         }
     }
 

@@ -12,6 +12,7 @@ use adit_proto::message::{
     CookieReply, HandshakeMessage, INITIATION_LEN, Initiation, RESPONSE_LEN, Response, WithMacs,
 };
 use adit_proto::ratelimit::RateLimiter;
+use adit_proto::session::Session;
 use adit_proto::time::Instant;
 
 use crate::endpoint::Endpoint;
@@ -102,7 +103,7 @@ impl Device {
     /// Answers an initiation: the session's keys exist from here on, and wait for the peer to use them.
     fn handle_initiation(
         &self,
-        own: &OwnKey,
+        own: &Arc<OwnKey>,
         message: &Initiation,
         arrival: &Arrival,
     ) -> Result<(), HandshakeError> {
@@ -114,7 +115,7 @@ impl Device {
         let now = Self::now();
         let mut handshake = peer.handshake.locked();
         let initiation = handshake.consume_initiation(&own.identity, opened, now);
-        let latest_timestamp = handshake.latest_timestamp();
+        let latest_timestamp = handshake.timestamps().received;
         drop(handshake);
         if let Err(HandshakeError::StaleTimestamp) = initiation {
             peer.report_clock(latest_timestamp);
@@ -126,7 +127,7 @@ impl Device {
 
     fn respond(
         &self,
-        own: &OwnKey,
+        own: &Arc<OwnKey>,
         peer: &Arc<Peer>,
         initiation: ConsumedInitiation,
         arrival: &Arrival,
@@ -140,7 +141,7 @@ impl Device {
 
         let endpoint = self.endpoint_of(arrival);
         let mut session = peer.session.locked();
-        if peer.is_removed() || !session.is_running() {
+        if !self.may_begin(own, peer, &session) {
             drop(session);
             self.retire([index]);
             return Ok(());
@@ -160,7 +161,7 @@ impl Device {
     /// Takes the answer to our initiation: the session is in use from here on.
     fn handle_response(
         &self,
-        own: &OwnKey,
+        own: &Arc<OwnKey>,
         message: &Response,
         arrival: &Arrival,
         now: Instant,
@@ -173,7 +174,7 @@ impl Device {
         peer.received(RESPONSE_LEN);
 
         let mut session = peer.session.locked();
-        if peer.is_removed() || !session.is_running() {
+        if !self.may_begin(own, &peer, &session) {
             drop(session);
             self.retire([index]);
             return Ok(());
@@ -225,6 +226,14 @@ impl Device {
             log::debug!("{peer}: sending an initiation to {}", endpoint.addr);
             self.send_handshake(peer, endpoint, message.as_bytes());
         }
+    }
+
+    /// Whether a session made with `own` may begin, asked with its lock held: the control thread may have removed the
+    /// peer, taken the interface down, or set another key meanwhile. If it does so only after this, it finds the keypair
+    /// that is put into the session now.
+    fn may_begin(&self, own: &Arc<OwnKey>, peer: &Peer, session: &Session<Endpoint>) -> bool {
+        let is_own = self.own_key().is_some_and(|current| Arc::ptr_eq(&current, own));
+        is_own && !peer.is_removed() && session.is_running()
     }
 
     fn send_handshake(&self, peer: &Arc<Peer>, endpoint: Endpoint, message: &[u8]) {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use adit_control::{LastHandshake, Prefix, PublicKey};
 use adit_net::clock;
-use adit_proto::handshake::Handshake;
+use adit_proto::handshake::{Handshake, Timestamps};
 use adit_proto::session::Session;
 use adit_proto::time::Tai64n;
 
@@ -35,11 +35,11 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(public_key: PublicKey, order: u64, latest_timestamp: Tai64n) -> Self {
+    pub(crate) fn new(public_key: PublicKey, order: u64, timestamps: Timestamps) -> Self {
         Peer {
             public_key,
             order,
-            handshake: Mutex::new(Handshake::new(*public_key.as_bytes(), latest_timestamp)),
+            handshake: Mutex::new(Handshake::new(*public_key.as_bytes(), timestamps)),
             session: Mutex::new(Session::default()),
             is_removed: AtomicBool::new(false),
             allowed_ips: Mutex::default(),

@@ -1,4 +1,4 @@
-//! What the workers leave for the slow path: handshake messages, a bounded number, and peers to initiate with.
+//! What is left for the slow path: handshake messages, a bounded number, peers to initiate with, and peers to flush.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -18,11 +18,12 @@ pub(crate) struct Arrival {
     pub(crate) local: Option<LocalAddr>,
 }
 
-/// The slow path's inbox. At most [`MAX_QUEUED_HANDSHAKES`] messages, about 1 MiB; a peer is in it once.
+/// The slow path's inbox. At most [`MAX_QUEUED_HANDSHAKES`] messages, about 1 MiB; a peer is in each of the others once.
 #[derive(Default)]
 pub(crate) struct Inbox {
     arrivals: Mutex<VecDeque<Arrival>>,
-    initiations: Mutex<Vec<Arc<Peer>>>,
+    initiations: Mutex<VecDeque<Arc<Peer>>>,
+    flushes: Mutex<VecDeque<Arc<Peer>>>,
 }
 
 impl Inbox {
@@ -50,10 +51,22 @@ impl Inbox {
 
     /// Asks for an initiation to `peer`; the session makes sure that it is asked for once.
     pub(crate) fn push_initiation(&self, peer: Arc<Peer>) {
-        self.initiations.locked().push(peer);
+        self.initiations.locked().push_back(peer);
     }
 
-    pub(crate) fn take_initiations(&self) -> Vec<Arc<Peer>> {
-        std::mem::take(&mut *self.initiations.locked())
+    pub(crate) fn pop_initiation(&self) -> Option<Arc<Peer>> {
+        self.initiations.locked().pop_front()
+    }
+
+    /// Asks for the rest of what `peer` has staged to be sent.
+    pub(crate) fn push_flush(&self, peer: Arc<Peer>) {
+        let mut flushes = self.flushes.locked();
+        if !flushes.iter().any(|waiting| Arc::ptr_eq(waiting, &peer)) {
+            flushes.push_back(peer);
+        }
+    }
+
+    pub(crate) fn pop_flush(&self) -> Option<Arc<Peer>> {
+        self.flushes.locked().pop_front()
     }
 }

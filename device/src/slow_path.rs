@@ -11,7 +11,7 @@ use crate::lock::Lock;
 use crate::peer::Peer;
 use crate::state::Device;
 
-/// Handshake messages taken before the timers have their turn again.
+/// Things of one kind that are done before the other kinds have their turn again.
 const BATCH: usize = 32;
 
 pub(crate) fn run(device: &Device) -> io::Result<()> {
@@ -23,24 +23,32 @@ pub(crate) fn run(device: &Device) -> io::Result<()> {
     while !device.is_ending() {
         poller.wait(&mut events, None)?;
         device.slow_path.clear();
-        while work(device, &mut admission) && !device.is_ending() {}
+        while !device.is_ending() && work(device, &mut admission) {}
     }
     Ok(())
 }
 
-/// One round; returns whether messages may be left.
+/// One round; returns whether something may be left.
 fn work(device: &Device, admission: &mut Admission) -> bool {
-    while let Some((at, peer)) = device.deadlines.pop_due(Device::now()) {
-        device.handle_deadline(at, &peer);
-    }
-    for peer in device.inbox.take_initiations() {
-        device.send_initiation(&peer);
-    }
-    for _ in 0..BATCH {
-        let Some((arrival, waiting)) = device.inbox.pop_arrival() else { return false };
-        device.handle_arrival(&arrival, waiting, admission);
-    }
-    true
+    let inbox = &device.inbox;
+    let are_left = [
+        up_to_a_batch(
+            || device.deadlines.pop_due(Device::now()),
+            |(at, peer)| device.handle_deadline(at, &peer),
+        ),
+        up_to_a_batch(|| inbox.pop_initiation(), |peer| device.send_initiation(&peer)),
+        up_to_a_batch(|| inbox.pop_flush(), |peer| device.flush(&peer)),
+        up_to_a_batch(
+            || inbox.pop_arrival(),
+            |(arrival, waiting)| device.handle_arrival(&arrival, waiting, admission),
+        ),
+    ];
+    are_left.contains(&true)
+}
+
+/// Does what `next` gives; returns whether that was a whole batch, and more may be left.
+fn up_to_a_batch<T>(mut next: impl FnMut() -> Option<T>, mut each: impl FnMut(T)) -> bool {
+    (0..BATCH).all(|_| next().map(&mut each).is_some())
 }
 
 impl Device {

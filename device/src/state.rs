@@ -16,6 +16,7 @@ use adit_proto::cookie::{Checker, Mac1Key};
 use adit_proto::handshake::Identity;
 use adit_proto::index::IndexTable;
 use adit_proto::keypair::Keypair;
+use adit_proto::message::HandshakeMessage;
 use adit_proto::session::Session;
 use adit_proto::time::{Instant, Tai64n};
 use rand_core::UnwrapErr;
@@ -121,11 +122,13 @@ impl Device {
     }
 
     /// Hands a handshake message to the slow path, if its mac1 is valid: whoever does not know our public key costs one
-    /// hash, and takes nobody's place in the queue.
+    /// hash, and takes nobody's place in the queue. A cookie reply has no mac1, but has to name an index in use.
     pub(crate) fn handshake_arrived(&self, arrival: Arrival) {
-        let is_valid = match arrival.message.with_macs() {
-            Some(message) => self.own_key().is_some_and(|own| own.mac1_key.verifies(message)),
-            None => true,
+        let is_valid = match &arrival.message {
+            HandshakeMessage::CookieReply(reply) => self.indices.shared().get(reply.receiver()).is_some(),
+            message => message
+                .with_macs()
+                .is_some_and(|message| self.own_key().is_some_and(|own| own.mac1_key.verifies(message))),
         };
         if is_valid && self.inbox.push_arrival(arrival) {
             self.slow_path.wake();
@@ -156,8 +159,9 @@ impl Device {
 
     /// Takes keys, timers and what is staged from `peer`: the interface went down, or the peer is removed.
     pub(crate) fn stop_peer(&self, peer: &Peer) {
-        let pending = peer.handshake.locked().forget_pending();
         let retired = peer.session.locked().stop();
+        // After that: an initiation that is being made meanwhile finds the session stopped, or is found here.
+        let pending = peer.handshake.locked().forget_pending();
         self.retire(pending.into_iter().chain(retired));
     }
 

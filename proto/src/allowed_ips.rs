@@ -313,7 +313,7 @@ mod tests {
         }
     }
 
-    /// Peers that come and go leave no nodes behind.
+    /// tailscale issue 20954: peers that came and went left nodes behind.
     #[test]
     fn churn_leaks_nothing() {
         let mut trie = AllowedIps::default();

@@ -167,6 +167,16 @@ struct StaticStatic {
     shared: Option<Secret<32>>,
 }
 
+/// The greatest timestamps of initiations either way. They outlive the peer's removal: once it is added again, no replay
+/// may be accepted from it, and nothing sent to it may look like one, even if the wall clock was set back meanwhile.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Timestamps {
+    /// Received from the peer.
+    pub received: Tai64n,
+    /// Sent to it.
+    pub sent: Tai64n,
+}
+
 /// One peer's handshake state.
 pub struct Handshake {
     remote_static: [u8; 32],
@@ -174,23 +184,20 @@ pub struct Handshake {
     /// `None` until it is needed: ten thousand peers may be configured at once and most never call.
     static_static: Option<StaticStatic>,
     pending: Option<Pending>,
-    latest_timestamp: Tai64n,
-    last_timestamp_sent: Tai64n,
+    timestamps: Timestamps,
     last_initiation_consumed: Option<Instant>,
     jar: Jar,
 }
 
 impl Handshake {
-    /// The state for the peer with this public key. `latest_timestamp` is the greatest one ever received from it (the
-    /// default when there was none): a peer that is removed and added again must not accept a replay.
-    pub fn new(remote_static: [u8; 32], latest_timestamp: Tai64n) -> Self {
+    /// The state for the peer with this public key. `timestamps` are those of its earlier life, if it had one.
+    pub fn new(remote_static: [u8; 32], timestamps: Timestamps) -> Self {
         Handshake {
             remote_static,
             preshared_key: Secret::default(),
             static_static: None,
             pending: None,
-            latest_timestamp,
-            last_timestamp_sent: Tai64n::default(),
+            timestamps,
             last_initiation_consumed: None,
             jar: Jar::new(&remote_static),
         }
@@ -211,9 +218,9 @@ impl Handshake {
         self.preshared_key = key;
     }
 
-    /// The greatest timestamp received.
-    pub fn latest_timestamp(&self) -> Tai64n {
-        self.latest_timestamp
+    /// The greatest timestamps either way.
+    pub fn timestamps(&self) -> Timestamps {
+        self.timestamps
     }
 
     /// The device's private key was changed: what was computed with the old one goes. Returns the index of the pending
@@ -275,14 +282,14 @@ impl Handshake {
         // {t}
         let timestamp = symmetric.decrypt_and_hash(&key, &opened.encrypted_timestamp)?;
         let timestamp = Tai64n::from_bytes(timestamp);
-        if timestamp <= self.latest_timestamp {
+        if timestamp <= self.timestamps.received {
             return Err(HandshakeError::StaleTimestamp);
         }
         let interval = Duration::from_secs(1) / INITIATIONS_PER_SECOND;
         if self.last_initiation_consumed.is_some_and(|last| !now.has_reached(last, interval)) {
             return Err(HandshakeError::TooSoon);
         }
-        self.latest_timestamp = timestamp;
+        self.timestamps.received = timestamp;
         self.last_initiation_consumed = Some(now);
         Ok(ConsumedInitiation {
             symmetric,
@@ -377,8 +384,8 @@ impl Handshake {
     /// Greater than the last one sent even when the wall clock stood still or went backwards meanwhile: the responder
     /// would take it for a replay.
     fn next_timestamp(&mut self, wall_clock: Tai64n) -> Tai64n {
-        let timestamp = wall_clock.max(self.last_timestamp_sent.successor());
-        self.last_timestamp_sent = timestamp;
+        let timestamp = wall_clock.max(self.timestamps.sent.successor());
+        self.timestamps.sent = timestamp;
         timestamp
     }
 }

@@ -62,3 +62,57 @@ impl<T> IndexTable<T> {
         self.entries.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first audit of GotaTun, 3.2: indices that count up tell an observer how many peers there are. (boringtun and
+    /// NepTUN draw them from a shift register.)
+    #[test]
+    fn indices_are_random_over_all_bits() {
+        let mut rng = crate::testing::rng(1);
+        let mut table = IndexTable::default();
+        let indices: alloc::vec::Vec<u32> = (0..1000).map(|value| table.insert(value, &mut rng)).collect();
+        for bit in 0..32 {
+            let set = indices.iter().filter(|index| **index >> bit & 1 == 1).count();
+            assert!((400..600).contains(&set), "bit {bit} is set in {set} of 1000");
+        }
+        let steps = |count: u32| indices.windows(2).filter(|w| w[1].wrapping_sub(w[0]) == count).count();
+        assert_eq!((0..256).map(steps).sum::<usize>(), 0, "none follows another");
+        assert_eq!(table.len(), 1000, "each is in use once");
+        assert_eq!(table.remove(indices[7]), Some(7));
+        assert_eq!((table.get(indices[7]), table.get(indices[8])), (None, Some(&8)));
+        assert!(!table.replace(indices[7], 9), "what was freed stays free");
+    }
+
+    /// A generator that says each number twice.
+    struct Stutter(u32);
+
+    impl rand_core::TryRng for Stutter {
+        type Error = core::convert::Infallible;
+
+        fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
+            self.0 += 1;
+            Ok(self.0 / 2)
+        }
+
+        fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
+            self.try_next_u32().map(u64::from)
+        }
+
+        fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Self::Error> {
+            bytes.fill(0);
+            Ok(())
+        }
+    }
+
+    impl rand_core::TryCryptoRng for Stutter {}
+
+    #[test]
+    fn an_index_in_use_is_not_given_out_again() {
+        let (mut table, mut rng) = (IndexTable::default(), Stutter(1));
+        let indices = [(); 4].map(|()| table.insert((), &mut rng));
+        assert_eq!(indices, [1, 2, 3, 4]);
+    }
+}

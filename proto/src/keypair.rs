@@ -257,6 +257,7 @@ mod tests {
         Nonces::new(0, 2).take(3);
     }
 
+    /// The first audit of GotaTun, 3.3: packets were not padded, and showed their lengths.
     #[test]
     fn padding_is_to_sixteen_and_never_past_the_mtu() {
         assert_eq!(padded_len(0, 1420), 0);

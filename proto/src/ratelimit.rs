@@ -119,6 +119,7 @@ mod tests {
         assert!(limiter.allow(address(2, 0), START));
     }
 
+    /// GotaTun's table grows with every source, and is emptied only while some peer has an endpoint.
     #[test]
     fn the_table_is_bounded_and_empties() {
         let mut limiter = RateLimiter::default();

@@ -78,8 +78,8 @@ pub struct Batch<E> {
     pub grant: Grant<E>,
 }
 
-/// The right to flush a peer's staged packets; there is one, so that they stay in order. [`Session::next_batch`] takes it
-/// back; lost, nothing would be sent to the peer any more.
+/// The right to flush a peer's staged packets; there is one, so that they stay in order. [`Session::next_batch`] and
+/// [`Session::end_flush`] take it back; lost, nothing would be sent to the peer any more.
 #[derive(Debug)]
 #[must_use]
 pub struct Flush(());
@@ -287,6 +287,12 @@ impl<E: Endpoint> Session<E> {
         self.is_flushing = true;
         let packets = (0..count).filter_map(|_| self.staged.pop()).collect();
         Ok((flush, Batch { packets, grant }))
+    }
+
+    /// Ends the flush before its time; returns whether packets are left, which someone has to flush.
+    pub fn end_flush(&mut self, _: Flush) -> bool {
+        self.is_flushing = false;
+        !self.staged.is_empty()
     }
 
     fn may_send(&self, now: Instant) -> bool {

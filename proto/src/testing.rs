@@ -16,7 +16,7 @@ pub(crate) use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use crate::cookie::Mac1Key;
-use crate::handshake::{Env, Handshake, Identity};
+use crate::handshake::{Env, Handshake, Identity, Timestamps};
 use crate::index::IndexTable;
 use crate::keypair::{Keypair, padded_len, plaintext};
 use crate::message::{
@@ -119,7 +119,7 @@ impl Node {
         session.set_endpoint(peer_at);
         session.start();
         Node {
-            handshake: Handshake::new(peer, Tai64n::default()),
+            handshake: Handshake::new(peer, Timestamps::default()),
             identity,
             session,
             indices: IndexTable::default(),

@@ -215,6 +215,7 @@ mod tests {
         }
     }
 
+    /// Linux a63edc0: what is no IP packet was answered by ICMP too.
     #[test]
     fn keeps_silent_about_v4() {
         let silent = |packet: &[u8]| assert_eq!(icmp_unreachable(packet, None), None, "{packet:?}");

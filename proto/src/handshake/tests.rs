@@ -63,7 +63,7 @@ fn parties(seed: u64) -> (Party, Party) {
     let (a, b) = (identity(&mut rng), identity(&mut rng));
     let party = |identity: Identity, peer: [u8; 32], seed| Party {
         identity,
-        handshake: Handshake::new(peer, Tai64n::default()),
+        handshake: Handshake::new(peer, Timestamps::default()),
         rng: crate::testing::rng(seed),
     };
     let (a_public, b_public) = (*a.public_key(), *b.public_key());
@@ -219,7 +219,7 @@ fn an_initiation_that_does_not_authenticate_changes_nothing() {
         let HandshakeMessage::Initiation(bogus) = flipped(initiation.as_bytes(), at) else { unreachable!() };
         let error = b.consume(&bogus, START).err();
         assert_eq!(error, Some(HandshakeError::Unauthenticated), "byte {at}");
-        assert_eq!(b.handshake.latest_timestamp(), Tai64n::default());
+        assert_eq!(b.handshake.timestamps().received, Tai64n::default());
     }
     assert!(b.consume(&initiation, START).is_ok());
 }
@@ -240,22 +240,35 @@ fn replayed_and_older_timestamps_are_refused() {
     for stale in [&old, &new] {
         assert_eq!(b.consume(stale, after(3)).err(), Some(HandshakeError::StaleTimestamp));
     }
-    assert_eq!(b.handshake.latest_timestamp(), wall_clock(after(1)));
+    assert_eq!(b.handshake.timestamps().received, wall_clock(after(1)));
     assert!(b.consume(&a.initiation(3, after(4)), after(4)).is_ok());
 }
 
 /// Also for a peer that is removed and added again.
 #[test]
-fn replays_are_refused_by_a_handshake_made_anew_with_the_latest_timestamp() {
+fn replays_are_refused_by_a_handshake_made_anew_with_the_timestamps() {
     let (mut a, mut b) = parties(10);
     let initiation = a.initiation(1, START);
     assert!(b.consume(&initiation, START).is_ok());
-    b.handshake = Handshake::new(*a.identity.public_key(), b.handshake.latest_timestamp());
+    b.handshake = Handshake::new(*a.identity.public_key(), b.handshake.timestamps());
     assert_eq!(b.consume(&initiation, after(1)).err(), Some(HandshakeError::StaleTimestamp));
     assert!(b.consume(&a.initiation(2, after(2)), after(2)).is_ok());
 }
 
-/// boringtun issue 126 (firezone): a clock that stood still or went backwards made initiations look replayed.
+/// firezone/boringtun pull request 126: a peer that was made anew for the same key sent timestamps that went backwards.
+#[test]
+fn timestamps_sent_by_a_handshake_made_anew_go_on_from_the_last() {
+    let (mut a, mut b) = parties(25);
+    assert!(b.consume(&a.initiation(1, after(50)), after(50)).is_ok());
+    for (index, wall) in [(2, after(50)), (3, START)] {
+        a.handshake = Handshake::new(*b.identity.public_key(), a.handshake.timestamps());
+        let now = after(50 + u64::from(index));
+        let mut env = Env { now, timestamp: wall_clock(wall), rng: &mut a.rng, key_log: None };
+        let (initiation, _) = a.handshake.create_initiation(&a.identity, index, &mut env).unwrap();
+        assert!(b.consume(&initiation, now).is_ok(), "initiation {index}");
+    }
+}
+
 #[test]
 fn timestamps_sent_increase_though_the_wall_clock_does_not() {
     let (mut a, mut b) = parties(11);
@@ -267,7 +280,7 @@ fn timestamps_sent_increase_though_the_wall_clock_does_not() {
         assert!(b.consume(&initiation, now).is_ok(), "initiation {index}");
         now = now + Duration::from_secs(1);
     }
-    assert!(b.handshake.latest_timestamp() < wall_clock(after(51)));
+    assert!(b.handshake.timestamps().received < wall_clock(after(51)));
 }
 
 /// GotaTun and boringtun have no such limit: one peer can occupy the processor with four multiplications for each
@@ -340,7 +353,7 @@ fn low_order_ephemerals_are_rejected_in_both_messages() {
 fn low_order_static_keys_are_rejected_in_both_roles() {
     for point in low_order_points() {
         let (mut a, _) = parties(14);
-        a.handshake = Handshake::new(point, Tai64n::default());
+        a.handshake = Handshake::new(point, Timestamps::default());
         let error = a.try_initiation(1, START).err();
         assert_eq!(error, Some(HandshakeError::ZeroSharedSecret));
 
@@ -348,7 +361,7 @@ fn low_order_static_keys_are_rejected_in_both_roles() {
         assert_eq!(opened.remote_static(), &point);
         let error = a.handshake.consume_initiation(&a.identity, opened, START).err();
         assert_eq!(error, Some(HandshakeError::ZeroSharedSecret));
-        assert_eq!(a.handshake.latest_timestamp(), Tai64n::default());
+        assert_eq!(a.handshake.timestamps().received, Tai64n::default());
     }
 }
 
@@ -397,7 +410,7 @@ fn a_new_private_key_takes_effect_at_once() {
     a.initiation(1, START);
     a.identity = identity(&mut rng(170));
     assert_eq!(a.handshake.forget_identity(), Some(1));
-    b.handshake = Handshake::new(*a.identity.public_key(), Tai64n::default());
+    b.handshake = Handshake::new(*a.identity.public_key(), Timestamps::default());
     let initiation = a.initiation(2, after(1));
     let (response, keys) = b.respond(&initiation, 3, after(1)).unwrap();
     assert_keys_match(a.finish(&response, after(1)).unwrap(), keys);
@@ -468,7 +481,7 @@ fn what_was_computed_with_a_replaced_key_is_not_used() {
     a.handshake.forget_identity();
     let mut env = Env { now: START, timestamp: wall_clock(START), rng: &mut rng(24), key_log: None };
     a.handshake.create_initiation(&old, 1, &mut env).expect("made with the old key");
-    b.handshake = Handshake::new(*a.identity.public_key(), Tai64n::default());
+    b.handshake = Handshake::new(*a.identity.public_key(), Timestamps::default());
     let message = a.initiation(2, after(5));
     assert!(b.respond(&message, 3, after(5)).is_ok(), "made with the new key");
 }

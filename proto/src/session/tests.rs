@@ -4,8 +4,9 @@
 use alloc::vec;
 
 use super::*;
+use crate::cookie::Checker;
 use crate::message::DATA_OVERHEAD;
-use crate::testing::{Address, Node, Pair, START, Sent, just_before, packet, seal};
+use crate::testing::{Address, Node, Pair, START, Sent, as_initiation, just_before, packet, seal};
 
 fn packets(numbers: core::ops::Range<u32>) -> Vec<Vec<u8>> {
     numbers.map(packet).collect()
@@ -360,7 +361,7 @@ fn of_a_train_with_forgeries_the_authentic_messages_are_accepted() {
     assert_eq!(crate::keypair::plaintext(&train[stride..2 * stride]), [0; 16], "no plaintext of a forgery");
 }
 
-/// GotaTun issue 159, zephyr issue 118013: forged and replayed messages moved endpoints.
+/// GotaTun issue 159, zephyr issue 118013: forged and replayed messages, also for unknown indices, moved endpoints.
 #[test]
 fn forged_and_replayed_data_moves_neither_endpoint_nor_timers() {
     let mut pair = Pair::connected(17);
@@ -381,6 +382,25 @@ fn forged_and_replayed_data_moves_neither_endpoint_nor_timers() {
     node.receive(&message, home, pair.now);
     node.receive(&message, thief, pair.now);
     assert_eq!((node.session.endpoint(), node.received.len()), (Some(&home), 1));
+}
+
+/// GotaTun issue 159: a cookie reply, which anybody who has seen it can send again, moved the endpoint.
+#[test]
+fn a_cookie_reply_moves_no_endpoint() {
+    let mut pair = Pair::new(27);
+    let (home, thief) = (pair.addresses[1], Address::new(666));
+    pair.lost = [true, false];
+    pair.initiate(0);
+    pair.run_secs(1);
+    let initiation = pair.log.iter().find_map(|sent| as_initiation(&sent.bytes)).expect("an initiation");
+    let mut checker = Checker::new(pair.nodes[1].identity.public_key());
+    let source = "192.0.2.1:1000".parse().expect("an address");
+    let reply = checker.reply(&initiation, source, pair.now, &mut pair.nodes[1].rng);
+    for _ in 0..2 {
+        pair.nodes[0].receive(reply.as_bytes(), thief, pair.now);
+        assert_eq!(pair.nodes[0].session.endpoint(), Some(&home));
+    }
+    assert!(!pair.nodes[0].handshake.consume_cookie_reply(&reply, pair.now), "it was taken the first time");
 }
 
 /// The first audit of GotaTun, 3.4: authentic data has to move the endpoint.
@@ -480,6 +500,27 @@ fn while_one_thread_flushes_others_stage_behind_it() {
     let all: Vec<Vec<u8>> =
         [first, second, third].into_iter().flat_map(|batch| batch.packets).map(Vec::from).collect();
     assert_eq!(all, packets(0..71));
+    assert!(session.begin_send(1, true, now, rng).is_ok());
+}
+
+/// Or whoever stages faster than it sends would keep a thread flushing for ever.
+#[test]
+fn a_flush_can_be_handed_over() {
+    let mut pair = Pair::connected(26);
+    let node = &mut pair.nodes[0];
+    let (session, rng, now) = (&mut node.session, &mut node.rng, pair.now);
+    for number in 0..70 {
+        session.stage(&packet(number));
+    }
+    let flush = session.begin_flush().unwrap();
+    let (flush, first) = session.next_batch(flush, now, rng).unwrap();
+    assert!(session.end_flush(flush), "packets are left");
+    assert_eq!(session.begin_send(1, true, now, rng).unwrap_err(), NotReady::Behind);
+    let flush = session.begin_flush().expect("the token came back");
+    let (flush, second) = session.next_batch(flush, now, rng).unwrap();
+    assert!(!session.end_flush(flush), "nothing is left");
+    let all: Vec<Vec<u8>> = [first, second].into_iter().flat_map(|batch| batch.packets).map(Vec::from).collect();
+    assert_eq!(all, packets(0..70));
     assert!(session.begin_send(1, true, now, rng).is_ok());
 }
 

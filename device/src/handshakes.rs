@@ -28,6 +28,7 @@ pub(crate) struct Admission {
     limiter: RateLimiter,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Verdict {
     Process,
     DemandCookie,
@@ -252,3 +253,6 @@ impl Device {
         Env { now: Self::now(), timestamp: Self::timestamp(), rng, key_log }
     }
 }
+
+#[cfg(test)]
+mod tests;

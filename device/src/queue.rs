@@ -70,3 +70,30 @@ impl Inbox {
         self.flushes.locked().pop_front()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use adit_proto::message::Message;
+
+    use super::*;
+
+    fn arrival() -> Arrival {
+        let mut bytes = [0; 148];
+        bytes[0] = 1;
+        let Some(Message::Handshake(message)) = Message::parse(&bytes) else { panic!("an initiation") };
+        Arrival { message, from: ([192, 0, 2, 1], 1000).into(), local: None }
+    }
+
+    /// amneziawg-linux-kernel-module issue 188: every message of a stranger notified somebody.
+    #[test]
+    fn a_flood_wakes_the_slow_path_once_and_takes_no_more_than_its_room() {
+        let inbox = Inbox::default();
+        let wakes = (0..2 * MAX_QUEUED_HANDSHAKES).filter(|_| inbox.push_arrival(arrival())).count();
+        assert_eq!(wakes, 1);
+        for waiting in (1..=MAX_QUEUED_HANDSHAKES).rev() {
+            assert_eq!(inbox.pop_arrival().map(|(_, waiting)| waiting), Some(waiting));
+        }
+        assert!(inbox.pop_arrival().is_none());
+        assert!(inbox.push_arrival(arrival()), "it sleeps again");
+    }
+}

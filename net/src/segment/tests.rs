@@ -329,6 +329,32 @@ fn only_plain_data_segments_are_joined() {
     assert_eq!(sizes(&acknowledgements, Offloads::ALL), [1; 3]);
 }
 
+/// wireguard-go 052af4a, aad7fca: fragments and packets with IP options were joined, and TTL and TOS not compared. (The
+/// latter two are among the bits of `every_header_bit_counts`.)
+#[test]
+fn fragments_and_packets_with_ip_options_are_not_joined() {
+    for mut flow in [Flow::new(true, false), Flow::new(false, false)] {
+        for fragment in [[0x20, 0], [0, 1], [0x20, 185]] {
+            let mut packets = flow.train(3, 100);
+            for packet in &mut packets {
+                packet[6..8].copy_from_slice(&fragment);
+                complete(packet);
+            }
+            assert_eq!(sizes(&packets, Offloads::ALL), [1; 3], "{flow:?} {fragment:?}");
+        }
+        let mut packets = flow.train(3, 100);
+        for packet in &mut packets {
+            packet.splice(20..20, [1; 4]);
+            packet[0] = 0x46;
+            packet[3] += 4;
+            packet[10..12].fill(0);
+            let header = !ones_complement(&[&packet[..24]]);
+            packet[10..12].copy_from_slice(&header.to_be_bytes());
+        }
+        assert_eq!(sizes(&packets, Offloads::ALL), [1; 3], "{flow:?} with options");
+    }
+}
+
 #[test]
 fn flags_go_where_they_belong() {
     let mut flow = Flow::new(true, false);

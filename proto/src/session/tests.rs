@@ -519,7 +519,8 @@ fn a_flush_can_be_handed_over() {
     let flush = session.begin_flush().expect("the token came back");
     let (flush, second) = session.next_batch(flush, now, rng).unwrap();
     assert!(!session.end_flush(flush), "nothing is left");
-    let all: Vec<Vec<u8>> = [first, second].into_iter().flat_map(|batch| batch.packets).map(Vec::from).collect();
+    let all: Vec<Vec<u8>> =
+        [first, second].into_iter().flat_map(|batch| batch.packets).map(Vec::from).collect();
     assert_eq!(all, packets(0..70));
     assert!(session.begin_send(1, true, now, rng).is_ok());
 }

@@ -6,6 +6,7 @@
 mod rx;
 mod train;
 mod tx;
+mod unreachable;
 
 use std::io;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! TUN to UDP: read a super-packet, find the peer, split it straight into a train, seal that in place, send it by one
 //! call.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::sync::Arc;
 
 use adit_net::packet::{self, Ip};
@@ -11,6 +11,7 @@ use adit_net::udp::Bound;
 use adit_proto::session::NotReady;
 
 use super::train::Train;
+use super::unreachable::Unreachable;
 use crate::lock::{Lock, Shared};
 use crate::peer::Peer;
 use crate::state::{Device, rng};
@@ -23,11 +24,17 @@ pub(super) struct Sender {
     worker: usize,
     super_packet: Box<[u8]>,
     train: Train,
+    unreachable: Unreachable,
 }
 
 impl Sender {
     pub(super) fn new(worker: usize) -> Self {
-        Sender { worker, super_packet: vec![0; SUPER_PACKET].into_boxed_slice(), train: Train::new() }
+        Sender {
+            worker,
+            super_packet: vec![0; SUPER_PACKET].into_boxed_slice(),
+            train: Train::new(),
+            unreachable: Unreachable::default(),
+        }
     }
 
     /// Reads one packet or super-packet and adds it to the train, sending that when it is full; false when there is
@@ -49,7 +56,7 @@ impl Sender {
             log::debug!("the interface handed out a malformed super-packet");
             return;
         };
-        let Some(peer) = self.route(device, &ip) else { return unreachable(queue, packet) };
+        let Some(peer) = self.route(device, &ip) else { return self.unreachable.answer(queue, packet) };
         let (ecn, mtu) = (packet::ecn_encap(ip.tos), device.mtu());
         for i in 0..splitter.count() {
             let len = splitter.packet_len(i);
@@ -80,7 +87,7 @@ impl Sender {
             }
             Err(_) if session.endpoint().is_none() => {
                 drop(session);
-                self.train.packets().for_each(|packet| unreachable(queue, packet));
+                self.train.packets().for_each(|packet| self.unreachable.answer(queue, packet));
             }
             Err(_) if peer.is_removed() => {}
             Err(reason) => {
@@ -97,15 +104,5 @@ impl Sender {
             }
         }
         self.train.clear();
-    }
-}
-
-/// Tells the sender of `packet`, as the kernel's WireGuard does, that it cannot be delivered.
-fn unreachable(queue: &TunQueue, packet: &[u8]) {
-    // From the address that it was sent to: the interface's own would be refused as the source of what comes in.
-    if let Some(icmp) = packet::icmp_unreachable(packet, None)
-        && let Err(error) = queue.write(&VirtioNetHdr::default(), &[IoSlice::new(&icmp)])
-    {
-        log::debug!("an ICMP message could not be written: {error}");
     }
 }

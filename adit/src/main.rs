@@ -9,12 +9,20 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+const ENVIRONMENT: &str = "\
+Environment:
+  LOG_LEVEL                  verbose, info, error or silent
+  WG_PROCESS_FOREGROUND=1    the same as -f
+  WG_TUN_FD, WG_UAPI_FD      descriptors of a TUN device and a listening UAPI socket to take over
+  ADIT_KEYLOGFILE            for debugging only: a file that gets every session's secrets";
+
 /// A userspace WireGuard.
 #[derive(Parser)]
 #[command(
     name = "adit",
     version,
     about,
+    after_help = ENVIRONMENT,
     args_conflicts_with_subcommands = true,
     arg_required_else_help = true
 )]

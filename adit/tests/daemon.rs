@@ -58,6 +58,50 @@ fn bad_interface_names() {
     }
 }
 
+/// Each obstacle is told in one line, with what to do about it.
+#[test]
+fn obstacles() {
+    needs!("netns", "tun", "unshare", "setpriv");
+    let ns = Netns::new();
+    let program = adit().foreground(&interface_name());
+    let no_device = format!("unshare --mount sh -c 'mount -t tmpfs none /dev/net && exec {program}'");
+    let no_permission = format!("exec setpriv --bounding-set -all --inh-caps -all {program}");
+    for (command, advice) in [(no_device, "load the tun module"), (no_permission, "run as root")] {
+        let output = ns.cmd("sh -c").arg(command).run();
+        assert!(output.code() > 0 && output.stderr.contains(advice), "{}", output.text());
+        assert_eq!(output.stderr.lines().count(), 1, "{}", output.text());
+    }
+}
+
+/// Deadlines are waited for, not looked for: a thousand peers that have nothing to do wake nobody.
+#[test]
+fn an_idle_daemon_sleeps() {
+    needs!("netns", "tun", "wg");
+    let ns = Netns::new();
+    let engine = Engine::start(&adit(), &ns);
+    engine.set_private_key(&Keypair::generate().private);
+    let peers: String =
+        (1..=1000).map(|n| format!("public_key={n:064x}\nendpoint=192.0.2.1:{n}\n")).collect();
+    assert_eq!(engine.uapi().set(&peers), 0);
+    ns.ip(&format!("link set {} up", engine.interface()));
+    std::thread::sleep(Duration::from_millis(500));
+    let before = times_woken(engine.pid());
+    std::thread::sleep(seconds(3));
+    // The kernel's own multicast (router solicitations, MLD) comes by now and then, and finds no peer.
+    let woken = times_woken(engine.pid()) - before;
+    assert!(woken <= 10, "woken {woken} times in three seconds");
+}
+
+/// How often the threads of a process had to wait and were woken.
+fn times_woken(pid: u32) -> u64 {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let of_thread = |status: String| {
+        let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        count.and_then(|count| count.trim().parse::<u64>().ok()).expect("a count")
+    };
+    threads.map(|thread| of_thread(fs::read_to_string(thread.unwrap().path().join("status")).unwrap())).sum()
+}
+
 /// Without -f the command returns when the interface can be configured, and a daemon stays behind.
 #[test]
 fn goes_to_the_background_when_ready() {

@@ -255,4 +255,113 @@ impl Device {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use adit_crypto::Secret;
+    use adit_proto::cookie::{Checker, Mac1Key};
+    use adit_proto::handshake::{Handshake, Identity, Timestamps};
+    use adit_proto::limits::UNDER_LOAD_HANDSHAKES;
+
+    use super::*;
+
+    const START: Instant = Instant::from_nanos(1_000_000_000_000);
+
+    /// A device under load, and what it decides.
+    struct Responder {
+        own: OwnKey,
+        admission: Admission,
+        waiting: usize,
+    }
+
+    impl Responder {
+        fn new(waiting: usize) -> Self {
+            let identity = Identity::new(&Secret::new([1; 32]));
+            let checker = Mutex::new(Checker::new(identity.public_key()));
+            let mac1_key = Mac1Key::new(identity.public_key());
+            Responder {
+                own: OwnKey { identity, mac1_key, checker },
+                admission: Admission::default(),
+                waiting,
+            }
+        }
+
+        fn judge(&mut self, message: &Initiation, from: SocketAddr, now: Instant) -> Verdict {
+            let arrival =
+                Arrival { message: HandshakeMessage::Initiation(message.clone()), from, local: None };
+            self.admission.judge(&self.own, message, &arrival, self.waiting, now)
+        }
+    }
+
+    struct Initiator {
+        identity: Identity,
+        handshake: Handshake,
+        at: SocketAddr,
+    }
+
+    impl Initiator {
+        fn new(host: u8, responder: &Responder) -> Self {
+            Initiator {
+                identity: Identity::new(&Secret::new([host; 32])),
+                handshake: Handshake::new(*responder.own.identity.public_key(), Timestamps::default()),
+                at: (Ipv4Addr::new(192, 0, 2, host), 51820).into(),
+            }
+        }
+
+        fn initiation(&mut self, now: Instant) -> Initiation {
+            let mut rng = rng();
+            let mut env = Env { now, timestamp: Device::timestamp(), rng: &mut rng, key_log: None };
+            self.handshake.create_initiation(&self.identity, 7, &mut env).expect("a good key").0
+        }
+
+        /// Asks, is given a cookie, and returns an initiation that carries it.
+        fn with_cookie(&mut self, responder: &mut Responder, now: Instant) -> Initiation {
+            let message = self.initiation(now);
+            assert_eq!(responder.judge(&message, self.at, now), Verdict::DemandCookie);
+            let reply = responder.own.checker.locked().reply(&message, self.at, now, &mut rng());
+            assert!(self.handshake.consume_cookie_reply(&reply, now));
+            self.initiation(now)
+        }
+    }
+
+    #[test]
+    fn without_load_nobody_is_asked_for_a_cookie() {
+        let mut responder = Responder::new(UNDER_LOAD_HANDSHAKES - 1);
+        let mut initiator = Initiator::new(2, &responder);
+        let message = initiator.initiation(START);
+        for _ in 0..100 {
+            assert_eq!(responder.judge(&message, initiator.at, START), Verdict::Process);
+        }
+    }
+
+    /// GotaTun's load is counted for each source: forged ones, each below the limit, are never under load together.
+    #[test]
+    fn forged_sources_are_under_load_together() {
+        let mut responder = Responder::new(UNDER_LOAD_HANDSHAKES);
+        let message = Initiator::new(2, &responder).initiation(START);
+        for host in 0..10_000 {
+            let forged = (Ipv4Addr::from(0x0a00_0000 + host), 51820).into();
+            assert_eq!(responder.judge(&message, forged, START), Verdict::DemandCookie);
+        }
+    }
+
+    /// GotaTun before 0.4.1: a flood shut out those who can show a cookie. VPP before 95e90b4: whoever could show one was let
+    /// through without limit.
+    #[test]
+    fn a_cookie_leads_past_the_load_at_each_sources_own_rate() {
+        let mut responder = Responder::new(UNDER_LOAD_HANDSHAKES);
+        let (mut flooder, mut honest) = (Initiator::new(2, &responder), Initiator::new(3, &responder));
+        let flood = flooder.with_cookie(&mut responder, START);
+        let verdicts = [(); 1000].map(|()| responder.judge(&flood, flooder.at, START));
+        assert_eq!(verdicts.iter().filter(|verdict| **verdict == Verdict::Process).count(), 5);
+        assert_eq!(verdicts.iter().filter(|verdict| **verdict == Verdict::Drop).count(), 995);
+
+        let message = honest.with_cookie(&mut responder, START);
+        assert_eq!(responder.judge(&message, honest.at, START), Verdict::Process);
+        assert_eq!(responder.judge(&message, flooder.at, START), Verdict::DemandCookie, "another's cookie");
+        let later = START + Duration::from_secs(1);
+        assert_eq!(responder.judge(&flood, flooder.at, later), Verdict::Process, "in time, again");
+    }
+}

@@ -16,7 +16,7 @@ use adit_control::SecretText;
 use adit_control::uapi::{Connection, Request};
 use adit_crypto::Secret;
 use adit_net::netlink::if_index;
-use adit_net::unix::{DirectoryWatch, bind_private};
+use adit_net::unix::{FileWatch, bind_private};
 
 /// Where the sockets are.
 const DIRECTORY: &str = "/var/run/wireguard";
@@ -57,7 +57,7 @@ pub struct Listener {
     /// Empty for a socket without a file.
     path: PathBuf,
     inode: Option<u64>,
-    watch: Option<DirectoryWatch>,
+    watch: Option<FileWatch>,
 }
 
 impl Listener {
@@ -93,11 +93,11 @@ impl Listener {
         let path = socket.local_addr()?.as_pathname().map(Path::to_owned).unwrap_or_default();
         let inode = inode_of(&path);
         // Without inotify (its limits are the system's) the file's removal goes unnoticed; all else works.
-        let watch = inode.and(path.parent()).and_then(|directory| DirectoryWatch::new(directory).ok());
+        let watch = inode.and_then(|_| FileWatch::new(&path).ok());
         Ok(Listener { socket, path, inode, watch })
     }
 
-    pub(crate) fn watch(&self) -> Option<&DirectoryWatch> {
+    pub(crate) fn watch(&self) -> Option<&FileWatch> {
         self.watch.as_ref()
     }
 

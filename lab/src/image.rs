@@ -22,6 +22,9 @@ const MODULES: [&str; 3] = ["virtio_pci", "virtio_net", "wireguard"];
 const PROGRAMS: [&str; 3] = ["busybox", "wg", "iperf3"];
 
 /// Loads the modules, then answers each line with what it printed, 0x1e, its exit status, 0x1e.
+///
+/// The first process only collects the dead: the end of a program that went to the background would interrupt a `read`
+/// there and cost the line that is arriving.
 const INIT: &str = "\
 #!/bin/busybox sh
 /bin/busybox --install -s /bin
@@ -32,10 +35,11 @@ ip link set lo up
 stty -F /dev/ttyS1 raw -echo
 exec 3<>/dev/ttyS1
 printf 'ready\\0360\\036' >&3
-while IFS= read -r line <&3; do
+( while IFS= read -r line <&3; do
   ( eval \"$line\" ) </dev/null >&3 2>&1
   printf '\\036%d\\036' $? >&3
-done
+done ) &
+while :; do wait; sleep 1; done
 ";
 
 /// A kernel and its initramfs.

@@ -23,24 +23,25 @@ pub fn bind_private(path: &Path) -> io::Result<UnixListener> {
     result
 }
 
-/// Tells when files of a directory were removed, renamed or replaced.
+/// Tells when a file was removed, renamed or replaced; what happens to others in its directory wakes nobody.
 #[derive(Debug)]
-pub struct DirectoryWatch(Inotify);
+pub struct FileWatch(Inotify);
 
-impl DirectoryWatch {
-    /// Watches `directory`.
+impl FileWatch {
+    /// Watches the file at `path`.
     ///
     /// # Errors
     ///
     /// `ENOENT`; `EMFILE` and `ENOSPC` at the limits of inotify.
-    pub fn new(directory: &Path) -> io::Result<Self> {
+    pub fn new(path: &Path) -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-        let flags = AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVE | AddWatchFlags::IN_DELETE_SELF;
-        inotify.add_watch(directory, flags)?;
+        // Removal lowers the count of links, which is an attribute; the file itself lives on while it is open.
+        let flags = AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF;
+        inotify.add_watch(path, flags)?;
         Ok(Self(inotify))
     }
 
-    /// Whether something was removed or moved since; does not block.
+    /// Whether something happened to it since, perhaps only to its attributes; does not block.
     ///
     /// # Errors
     ///
@@ -58,7 +59,7 @@ impl DirectoryWatch {
     }
 }
 
-impl AsFd for DirectoryWatch {
+impl AsFd for FileWatch {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -74,16 +75,22 @@ mod tests {
     fn a_private_socket_is_watched() {
         let directory = std::env::temp_dir().join(format!("adit-unix-{}", std::process::id()));
         fs::create_dir(&directory).expect("a directory of its own");
-        let path = directory.join("a.sock");
-        let listener = bind_private(&path).expect("bound");
-        let mode = fs::metadata(&path).expect("exists").permissions().mode();
-        let watch = DirectoryWatch::new(&directory).expect("watched");
-        let before = watch.drain().expect("read");
-        fs::remove_file(&path).expect("removed");
-        let after = watch.drain().expect("read");
-        drop(listener);
+        let [path, other] = ["a.sock", "b.sock"].map(|name| directory.join(name));
+        for replaced in [false, true] {
+            let listeners = [&path, &other].map(|path| bind_private(path).expect("bound"));
+            let mode = fs::metadata(&path).expect("exists").permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+            let watch = FileWatch::new(&path).expect("watched");
+            fs::write(directory.join("c"), "")
+                .and_then(|()| fs::remove_file(directory.join("c")))
+                .expect("another");
+            assert!(!watch.drain().expect("read"), "another file");
+            let gone = if replaced { fs::rename(&other, &path) } else { fs::remove_file(&path) };
+            gone.expect("removed or replaced");
+            assert!(watch.drain().expect("read"));
+            drop(listeners);
+            [&path, &other].map(fs::remove_file).into_iter().for_each(drop);
+        }
         fs::remove_dir(&directory).expect("empty");
-        assert_eq!(mode & 0o777, 0o600);
-        assert!(!before && after);
     }
 }

@@ -37,17 +37,36 @@ impl From<IpAddr> for Source {
     }
 }
 
+/// A token bucket, filled by time: whoever takes from it waits, on the average, what each thing costs.
 #[derive(Clone, Copy)]
-struct Bucket {
+pub struct TokenBucket {
     credit: Duration,
     last: Instant,
+}
+
+impl TokenBucket {
+    /// A full bucket.
+    pub fn full(credit_max: Duration, now: Instant) -> Self {
+        TokenBucket { credit: credit_max, last: now }
+    }
+
+    /// Takes `cost` if it is there. A clock that goes backwards fills nothing twice.
+    pub fn take(&mut self, cost: Duration, credit_max: Duration, now: Instant) -> bool {
+        self.credit = (self.credit + now.since(self.last)).min(credit_max);
+        self.last = self.last.max(now);
+        let is_there = self.credit >= cost;
+        if is_there {
+            self.credit -= cost;
+        }
+        is_there
+    }
 }
 
 /// The table. A tree, for its worst case cannot be provoked by choosing addresses. Two generations, for dropping one
 /// whole needs neither a scan nor a timer.
 pub struct RateLimiter {
-    young: BTreeMap<Source, Bucket>,
-    old: BTreeMap<Source, Bucket>,
+    young: BTreeMap<Source, TokenBucket>,
+    old: BTreeMap<Source, TokenBucket>,
     turned: Instant,
 }
 
@@ -67,14 +86,9 @@ impl RateLimiter {
             // Also for one that was here before: else each generation might be larger than the last.
             (None, _) if self.young.len() >= MAX_SOURCES => return false,
             (None, Some(bucket)) => *bucket,
-            (None, None) => Bucket { credit: CREDIT_MAX, last: now },
+            (None, None) => TokenBucket::full(CREDIT_MAX, now),
         };
-        bucket.credit = (bucket.credit + now.since(bucket.last)).min(CREDIT_MAX);
-        bucket.last = bucket.last.max(now);
-        let allowed = bucket.credit >= COST;
-        if allowed {
-            bucket.credit -= COST;
-        }
+        let allowed = bucket.take(COST, CREDIT_MAX, now);
         self.young.insert(source, bucket);
         allowed
     }

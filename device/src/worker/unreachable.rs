@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use adit_net::packet;
 use adit_net::tun::{TunQueue, VirtioNetHdr};
+use adit_proto::ratelimit::TokenBucket;
 use adit_proto::time::Instant;
 
 use crate::state::Device;
@@ -16,10 +17,12 @@ const COST: Duration = Duration::from_millis(1);
 const CREDIT_MAX: Duration = Duration::from_millis(50);
 
 /// A worker's credit for such messages.
-#[derive(Default)]
-pub(super) struct Unreachable {
-    credit: Duration,
-    last: Instant,
+pub(super) struct Unreachable(TokenBucket);
+
+impl Default for Unreachable {
+    fn default() -> Self {
+        Unreachable(TokenBucket::full(CREDIT_MAX, Instant::default()))
+    }
 }
 
 impl Unreachable {
@@ -35,13 +38,7 @@ impl Unreachable {
     }
 
     fn allows(&mut self, now: Instant) -> bool {
-        self.credit = (self.credit + now.since(self.last)).min(CREDIT_MAX);
-        self.last = now;
-        let is_allowed = self.credit >= COST;
-        if is_allowed {
-            self.credit -= COST;
-        }
-        is_allowed
+        self.0.take(COST, CREDIT_MAX, now)
     }
 }
 

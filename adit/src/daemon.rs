@@ -8,15 +8,18 @@ use std::fmt::Display;
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::process::{self, ExitCode};
+use std::thread;
 
 use adit_device::uapi::Listener;
-use adit_device::{Engine, Options};
+use adit_device::{Engine, MAX_WORKERS, Options, tun_queues};
 use adit_net::process::{
     Output, ReadySignal, Role, Signal, SignalFd, daemonize, ignore_sigpipe, inherited_fd,
 };
 use adit_net::tun::{Offloads, Tun, TunOptions};
 
+use crate::DaemonArgs;
 use crate::logger;
+use crate::offloads::Wanted;
 
 /// A descriptor of a TUN device that is already there.
 const WG_TUN_FD: &str = "WG_TUN_FD";
@@ -30,10 +33,10 @@ pub(crate) const LOG_LEVEL: &str = "LOG_LEVEL";
 const ADIT_KEYLOGFILE: &str = "ADIT_KEYLOGFILE";
 
 /// Serves `interface` until it or its UAPI socket is removed, or a signal comes.
-pub(crate) fn run(interface: &str, foreground: bool, workers: NonZeroUsize) -> ExitCode {
+pub(crate) fn run(interface: &str, args: &DaemonArgs) -> ExitCode {
     let level = env::var(LOG_LEVEL).ok();
     logger::init(level.as_deref());
-    match serve(interface, foreground, workers, level.as_deref()) {
+    match serve(interface, args, level.as_deref()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("adit: {error}");
@@ -42,13 +45,10 @@ pub(crate) fn run(interface: &str, foreground: bool, workers: NonZeroUsize) -> E
     }
 }
 
-fn serve(
-    interface: &str,
-    foreground: bool,
-    workers: NonZeroUsize,
-    level: Option<&str>,
-) -> Result<(), Box<dyn std::error::Error>> {
-    let tun = open_tun(interface, workers)?;
+fn serve(interface: &str, args: &DaemonArgs, level: Option<&str>) -> Result<(), Box<dyn std::error::Error>> {
+    let workers = args.workers.unwrap_or_else(default_workers);
+    let wanted = Wanted::without(&args.no_offload)?;
+    let tun = open_tun(interface, workers, wanted.tun)?;
     let name = tun.name()?;
     logger::set_interface(&name);
     let listener = match inherited(WG_UAPI_FD)? {
@@ -57,24 +57,37 @@ fn serve(
     };
     // The daemon stands elsewhere.
     let key_log = env::var_os(ADIT_KEYLOGFILE).map(std::path::absolute).transpose()?;
-    let foreground = foreground || env::var(WG_PROCESS_FOREGROUND).is_ok_and(|value| value == "1");
+    let foreground = args.foreground || env::var(WG_PROCESS_FOREGROUND).is_ok_and(|value| value == "1");
     let ready = match foreground {
         true => None,
         false => Some(go_to_background(level)?),
     };
     ignore_sigpipe()?;
     let signals = SignalFd::new(&[Signal::Terminate, Signal::Interrupt])?;
-    let engine = Engine::start(tun, listener, signals, &Options { workers, key_log })?;
+    let engine =
+        Engine::start(tun, listener, signals, &Options { workers, udp_offloads: wanted.udp, key_log })?;
     if let Some(ready) = ready {
         ready.ready()?;
     }
     Ok(engine.run()?)
 }
 
-fn open_tun(interface: &str, workers: NonZeroUsize) -> Result<Tun, Box<dyn std::error::Error>> {
+/// One for each processor that this process may use.
+fn default_workers() -> NonZeroUsize {
+    thread::available_parallelism().map_or(NonZeroUsize::MIN, |processors| processors.min(MAX_WORKERS))
+}
+
+fn open_tun(
+    interface: &str,
+    workers: NonZeroUsize,
+    offloads: Offloads,
+) -> Result<Tun, Box<dyn std::error::Error>> {
     Ok(match inherited(WG_TUN_FD)? {
-        Some(fd) => Tun::from_fd(fd, Offloads::ALL)?,
-        None => Tun::open(&TunOptions { queues: workers.get(), ..TunOptions::new(interface) })?,
+        Some(fd) => Tun::from_fd(fd, offloads)?,
+        None => {
+            let queues = tun_queues(workers);
+            Tun::open(&TunOptions { queues, offloads, ..TunOptions::new(interface) })?
+        }
     })
 }
 

@@ -3,10 +3,13 @@
 mod daemon;
 mod demo;
 mod logger;
+mod offloads;
+mod status;
 
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
+use adit_device::MAX_WORKERS;
 use clap::{Args, Parser, Subcommand};
 
 const ENVIRONMENT: &str = "\
@@ -14,6 +17,7 @@ Environment:
   LOG_LEVEL                  verbose, info, error or silent
   WG_PROCESS_FOREGROUND=1    the same as -f
   WG_TUN_FD, WG_UAPI_FD      descriptors of a TUN device and a listening UAPI socket to take over
+  ADIT_NO_OFFLOAD            offloads to do without, as for --no-offload
   ADIT_KEYLOGFILE            for debugging only: a file that gets every session's secrets";
 
 /// A userspace WireGuard.
@@ -37,6 +41,8 @@ struct Cli {
 enum Command {
     /// Show a real tunnel between two network namespaces of its own, and leave nothing behind
     Demo(demo::Args),
+    /// Tell which offloads of the kernel running engines use, and how often each served and failed
+    Status(status::Args),
 }
 
 /// Without a subcommand: serve an interface.
@@ -45,19 +51,28 @@ struct DaemonArgs {
     /// Stay in the foreground instead of going to the background once the interface is ready
     #[arg(short, long)]
     foreground: bool,
-    /// Threads that move packets
-    #[arg(long, value_name = "N", default_value = "1", hide = true)]
-    workers: NonZeroUsize,
+    /// Threads that move packets, at most 16; one for each processor without this
+    #[arg(long, value_name = "N", value_parser = workers)]
+    workers: Option<NonZeroUsize>,
+    /// Offloads to do without: tun-tcp, tun-udp, tun-vnet-hdr (which takes the former two along), udp-gso, udp-gro, all
+    #[arg(long, value_name = "LIST")]
+    no_offload: Vec<String>,
     /// The interface to create, such as wg0
     #[arg(value_name = "INTERFACE")]
     interface: Option<String>,
 }
 
+fn workers(text: &str) -> Result<NonZeroUsize, String> {
+    let number = text.parse().ok().filter(|number| *number <= MAX_WORKERS);
+    number.ok_or_else(|| format!("a number from 1 to {MAX_WORKERS} is needed"))
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match (cli.command, cli.daemon.interface) {
+    match (cli.command, &cli.daemon.interface) {
         (Some(Command::Demo(args)), _) => demo::run(&args),
-        (None, Some(interface)) => daemon::run(&interface, cli.daemon.foreground, cli.daemon.workers),
+        (Some(Command::Status(args)), _) => status::run(&args),
+        (None, Some(interface)) => daemon::run(interface, &cli.daemon),
         (None, None) => {
             eprintln!("adit: name an interface, such as wg0; see adit --help");
             ExitCode::FAILURE

@@ -14,10 +14,12 @@ pub mod key;
 pub mod model;
 mod prefix;
 pub mod show;
+pub mod status;
 mod text;
 pub mod uapi;
 
 pub use key::PublicKey;
 pub use model::{AllowedIpChange, Get, GetPeer, LastHandshake, Set, SetPeer};
 pub use prefix::{ParsePrefixError, Prefix};
+pub use status::{OffloadState, Status};
 pub use text::SecretText;

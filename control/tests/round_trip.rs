@@ -2,7 +2,9 @@
 
 mod common;
 
-use adit_control::uapi::{Connection, Request, parse_get, write_get, write_set};
+use adit_control::uapi::{
+    Connection, Request, STATUS_REQUEST, parse_get, parse_status, write_get, write_set, write_status,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -46,7 +48,7 @@ fn byte_by_byte(bytes: &[u8]) -> Vec<Request> {
 /// Lines that are neither empty nor contain a newline: sensible, nearly so, garbage, and too long.
 fn line() -> impl Strategy<Value = Vec<u8>> {
     let keys = "private_key|listen_port|fwmark|replace_peers|public_key|remove|update_only|preshared_key|endpoint\
-                |persistent_keepalive_interval|replace_allowed_ips|allowed_ip|protocol_version|errno|get|set";
+                |persistent_keepalive_interval|replace_allowed_ips|allowed_ip|protocol_version|errno|get|set|status";
     let values =
         "true|false|0|1|65535|65536|[0-9a-fA-F]{64}|-?10\\.0\\.0\\.0/8|fd00::/8|\\[::1\\]:1|1\\.2\\.3\\.4:5|";
     prop_oneof![
@@ -59,7 +61,7 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
 
 /// An operation's lines, with its blank line.
 fn operation() -> impl Strategy<Value = Vec<u8>> {
-    let first = prop_oneof![4 => Just(b"set=1".to_vec()), 2 => Just(b"get=1".to_vec()), 1 => line()];
+    let first = prop_oneof![4 => Just(b"set=1".to_vec()), 2 => Just(b"get=1".to_vec()), 1 => Just(b"status=1".to_vec()), 1 => line()];
     (first, vec(line(), 0..6)).prop_map(|(first, lines)| {
         let mut lines = [vec![first], lines, vec![vec![]]].concat();
         lines.push(Vec::new());
@@ -81,6 +83,11 @@ proptest! {
     }
 
     #[test]
+    fn status(status in common::status()) {
+        prop_assert_eq!(parse_status(&write_status(status)), Ok(status));
+    }
+
+    #[test]
     fn a_get_answer_cut_short_is_no_answer(get in common::get(), cut: Index) {
         let written = write_get(&get);
         prop_assert!(parse_get(&written[..cut.index(written.len())], |_| None).is_err());
@@ -99,11 +106,12 @@ proptest! {
         let requests = at_once(&operations.concat());
         prop_assert_eq!(requests.len(), operations.len());
         for (request, operation) in requests.iter().zip(&operations) {
-            let get = operation.starts_with(b"get=");
+            let asks = operation.starts_with(b"get=") || operation.starts_with(b"status=");
             match request {
                 Request::Get => prop_assert_eq!(operation.as_slice(), b"get=1\n\n"),
+                Request::Status => prop_assert_eq!(operation.as_slice(), STATUS_REQUEST),
                 Request::Set(_) => prop_assert!(operation.starts_with(b"set=1\n")),
-                Request::Refuse(refusal) => prop_assert_eq!(refusal.answer().starts_with("errno=-"), !get),
+                Request::Refuse(refusal) => prop_assert_eq!(refusal.answer().starts_with("errno=-"), !asks),
             }
         }
     }

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use adit_control::uapi::{
-    AnswerError, Connection, MAX_LINE, Operation, Refusal, Request, parse_get, parse_set_answer, write_get,
-    write_set,
+    AnswerError, Connection, MAX_LINE, Operation, Refusal, Request, parse_get, parse_set_answer,
+    parse_status, write_get, write_set, write_status,
 };
-use adit_control::{AllowedIpChange, Get, GetPeer, PublicKey, Set, SetPeer};
+use adit_control::{AllowedIpChange, Get, GetPeer, OffloadState, PublicKey, Set, SetPeer, Status};
 use adit_crypto::Secret;
 
 const KEY: &str = "c53201039adba14be71f886da1d8dbe9eebded08cb111b75340078999aa9f038";
@@ -32,7 +32,7 @@ fn set(lines: &str) -> Result<Set, Refusal> {
     match requests.remove(0) {
         Request::Set(set) => Ok(set),
         Request::Refuse(refusal) => Err(refusal),
-        Request::Get => panic!("{lines} is no get"),
+        other => panic!("{lines} is no {other:?}"),
     }
 }
 
@@ -379,4 +379,47 @@ fn big_sets_take_linear_time() {
 
 fn host(i: u32) -> adit_control::Prefix {
     adit_control::Prefix::host(std::net::Ipv4Addr::from_bits(i).into())
+}
+
+#[test]
+fn status_text() {
+    let status = Status {
+        workers: 2,
+        tun_vnet_hdr: OffloadState::On,
+        tun_tcp: OffloadState::GivenUp,
+        tun_tcp_refused: 8,
+        udp_gso: OffloadState::Refused,
+        ..Status::default()
+    };
+    let text = String::from_utf8(write_status(status).to_vec()).unwrap();
+    for line in [
+        "workers=2",
+        "tun_vnet_hdr=on",
+        "tun_tcp=given-up",
+        "tun_tcp_refused=8",
+        "tun_udp=off",
+        "udp_gso=refused",
+    ] {
+        assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
+    }
+    assert!(text.ends_with("\nerrno=0\n\n"), "{text}");
+    let newer = text.replace("tun_udp=", "color=blue\ntun_udp=");
+    assert_eq!(parse_status(newer.as_bytes()), Ok(status));
+    for bad in [text.replace("=given-up", "=maybe"), text.replace("workers=2", "workers=-2")] {
+        assert!(matches!(parse_status(bad.as_bytes()), Err(AnswerError::Malformed { .. })), "{bad}");
+    }
+    assert_eq!(parse_status(b"errno=22\n\n"), Err(AnswerError::Refused { errno: 22 }));
+}
+
+#[test]
+fn status_requests() {
+    let [Request::Status, Request::Refuse(line), Request::Refuse(version)] =
+        &requests("status=1\n\nstatus=1\nx=1\n\nstatus=2\n\n")[..]
+    else {
+        panic!("a status, and two refusals");
+    };
+    // Positive, as for a get.
+    assert_eq!((line.line_number, line.answer().as_str()), (2, "errno=22\n\n"));
+    assert_eq!((version.line_number, version.answer().as_str()), (1, "errno=22\n\n"));
+    assert_eq!(line.to_string(), "UAPI status refused, line 2: a status has no lines of its own");
 }

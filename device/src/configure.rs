@@ -9,12 +9,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use adit_control::{AllowedIpChange, Get, GetPeer, PublicKey, Set, SetPeer};
+use adit_control::{AllowedIpChange, Get, GetPeer, PublicKey, Set, SetPeer, Status};
 use adit_crypto::Secret;
-use adit_net::udp::{self, BindError, BindOptions, Bound};
+use adit_net::udp::{self, BindError, BindOptions, Bound, UdpStats};
 use adit_proto::cookie::{Checker, Mac1Key};
 use adit_proto::handshake::{Identity, Timestamps};
 
+use crate::control::UdpOffloads;
 use crate::endpoint::Endpoint;
 use crate::lock::{Lock, Shared};
 use crate::peer::Peer;
@@ -54,6 +55,9 @@ pub(crate) struct Configuration {
     is_up: bool,
     listen_port: u16,
     workers: NonZeroUsize,
+    udp_offloads: UdpOffloads,
+    /// What sockets counted that are closed.
+    closed: UdpStats,
     added: u64,
     remembered: Remembered,
 }
@@ -85,8 +89,16 @@ impl Remembered {
 }
 
 impl Configuration {
-    pub(crate) fn new(workers: NonZeroUsize) -> Self {
-        Configuration { is_up: false, listen_port: 0, workers, added: 0, remembered: Remembered::default() }
+    pub(crate) fn new(workers: NonZeroUsize, udp_offloads: UdpOffloads) -> Self {
+        Configuration {
+            is_up: false,
+            listen_port: 0,
+            workers,
+            udp_offloads,
+            closed: UdpStats::default(),
+            added: 0,
+            remembered: Remembered::default(),
+        }
     }
 
     /// Applies `set`; on an error nothing is changed.
@@ -148,6 +160,11 @@ impl Configuration {
         }
     }
 
+    /// How the device gets on with the kernel.
+    pub(crate) fn status(&self, device: &Device) -> Status {
+        device.status(self.workers, self.udp_offloads, self.closed)
+    }
+
     fn peers(&self, device: &Device) -> Vec<Arc<Peer>> {
         let mut peers: Vec<_> = device.peers.shared().values().cloned().collect();
         peers.sort_unstable_by_key(|peer| peer.order);
@@ -184,24 +201,27 @@ impl Configuration {
     }
 
     fn bind(&mut self, device: &Device, port: u16, fwmark: u32) -> Result<(), BindError> {
-        let bound =
-            udp::bind(port, &BindOptions { fwmark, workers: self.workers, ..BindOptions::default() })?;
+        let UdpOffloads { gso, gro } = self.udp_offloads;
+        let workers = crate::worker::owners(self.workers);
+        let options = BindOptions { fwmark, workers, gso, gro, ..BindOptions::default() };
+        let bound = udp::bind(port, &options)?;
         self.listen_port = bound.port;
         self.replace_sockets(device, Some(bound));
         Ok(())
     }
 
     /// Returns once the old sockets are closed, so that whoever changed the port may use the old one.
-    fn replace_sockets(&self, device: &Device, new: Option<Bound>) {
+    fn replace_sockets(&mut self, device: &Device, new: Option<Bound>) {
         let old = std::mem::replace(&mut *device.sockets.exclusive(), new.map(Arc::new));
-        device.workers.iter().for_each(adit_net::poll::EventFd::wake);
+        device.crew.wake_all();
         let Some(old) = old else { return };
         for _ in 0..1000 {
             if Arc::strong_count(&old) == 1 {
-                return;
+                break;
             }
             std::thread::sleep(Duration::from_micros(200));
         }
+        self.closed += old.stats();
     }
 }
 

@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use adit_control::SecretText;
-use adit_control::uapi::{Operation, Request, write_get};
+use adit_control::uapi::{Operation, Request, write_get, write_status};
 use adit_crypto::SelfTestFailure;
 use adit_net::netlink::{RouteLookup, RouteMonitor};
 use adit_net::poll::{Event, EventFd, Events, Interest, Poller};
@@ -26,6 +26,7 @@ use crate::link::{Change, Link};
 use crate::queue::Inbox;
 use crate::state::Device;
 use crate::uapi::{Client, Listener, MAX_CLIENTS, Turn};
+use crate::worker::Crew;
 use crate::{slow_path, worker};
 
 const TOKEN_END: u64 = 0;
@@ -44,8 +45,26 @@ const RESPITE: Duration = Duration::from_millis(10);
 pub struct Options {
     /// Threads that move packets. Each has a TUN queue, where the device has so many, and UDP sockets of its own.
     pub workers: NonZeroUsize,
+    /// What to ask of the UDP sockets. Those of the interface are its opener's to choose.
+    pub udp_offloads: UdpOffloads,
     /// For debugging: a file to which every handshake's secrets are appended, in Wireshark's form.
     pub key_log: Option<PathBuf>,
+}
+
+/// Which work the UDP sockets hand over in bulk, where the kernel can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UdpOffloads {
+    /// Send trains by one call (`UDP_SEGMENT`).
+    pub gso: bool,
+    /// Receive trains as one (`UDP_GRO`).
+    pub gro: bool,
+}
+
+impl Default for UdpOffloads {
+    /// Both.
+    fn default() -> Self {
+        Self { gso: true, gro: true }
+    }
 }
 
 /// Why the engine did not start.
@@ -109,7 +128,7 @@ impl Engine {
         let (link, changes) = Link::follow(&device.tun).map_err(cannot("follow the interface"))?;
         let mut engine = Engine {
             threads: Vec::new(),
-            configuration: Configuration::new(options.workers),
+            configuration: Configuration::new(options.workers, options.udp_offloads),
             poller: Poller::new().map_err(cannot("poll"))?,
             link,
             routes: RouteMonitor::open().map_err(cannot("follow the routes"))?,
@@ -282,6 +301,7 @@ impl Engine {
 fn answer(configuration: &mut Configuration, device: &Device, request: Request) -> SecretText {
     match request {
         Request::Get => write_get(&configuration.get(device)),
+        Request::Status => write_status(configuration.status(device)),
         Request::Set(set) => {
             let errno = match configuration.apply(device, set) {
                 Ok(()) => 0,
@@ -323,7 +343,6 @@ fn new_device(tun: Tun, options: &Options) -> Result<Device, StartError> {
         }
         None => None,
     };
-    let wakers: io::Result<_> = (0..options.workers.get()).map(|_| EventFd::new()).collect();
     Ok(Device {
         tun,
         own_key: Default::default(),
@@ -338,7 +357,7 @@ fn new_device(tun: Tun, options: &Options) -> Result<Device, StartError> {
         inbox: Inbox::default(),
         deadlines: Deadlines::new().map_err(cannot("set timers"))?,
         slow_path: EventFd::new().map_err(cannot("wake threads"))?,
-        workers: wakers.map_err(cannot("wake threads"))?,
+        crew: Crew::new(options.workers).map_err(cannot("wake threads"))?,
         end: EventFd::new().map_err(cannot("wake threads"))?,
         is_ending: AtomicBool::new(false),
         key_log,

@@ -28,7 +28,28 @@ mod queue;
 mod send;
 mod slow_path;
 mod state;
+mod status;
 pub mod uapi;
 mod worker;
 
-pub use control::{Engine, Options, StartError};
+use std::num::NonZeroUsize;
+
+pub use control::{Engine, Options, StartError, UdpOffloads};
+pub use worker::MAX_WORKERS;
+
+/// TUN queues for each worker that reads: flows are spread over them by a hash, and take turns.
+const QUEUES_PER_OWNER: usize = 4;
+
+/// What the packet buffers of an engine with so many workers take at most, in bytes: 2.2 MiB for every two workers. Pages
+/// that no train was long enough to reach are never touched. Besides, a peer has up to 1 MiB staged while it has no key,
+/// and the handshake queue takes up to 1 MiB.
+#[must_use]
+pub fn buffer_bytes(workers: NonZeroUsize) -> usize {
+    worker::owners(workers).get() * worker::BUFFER_BYTES
+}
+
+/// How many queues the TUN device of an engine with so many workers should have.
+#[must_use]
+pub fn tun_queues(workers: NonZeroUsize) -> usize {
+    worker::owners(workers).get() * QUEUES_PER_OWNER
+}

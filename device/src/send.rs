@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use adit_net::udp::{Bound, SendReport};
-use adit_proto::session::Grant;
 
 use crate::endpoint::Endpoint;
 use crate::lock::Lock;
@@ -15,26 +14,6 @@ use crate::state::Device;
 const LOOPBACK: u32 = 1;
 
 impl Device {
-    /// Seals the train with what `grant` gives and sends it: messages of `stride` bytes, the last perhaps shorter. `ecn`
-    /// are the two bits for the outer header.
-    pub(crate) fn seal_and_send(
-        &self,
-        peer: &Arc<Peer>,
-        grant: Grant<Endpoint>,
-        sockets: (&Bound, usize),
-        train: &mut [u8],
-        stride: usize,
-        ecn: u8,
-    ) {
-        grant.keypair.seal_train(grant.nonces, train, stride);
-        if let Some(endpoint) = grant.endpoint {
-            self.send(peer, endpoint, sockets, train, stride, ecn);
-        }
-        if grant.initiate {
-            self.initiate(peer);
-        }
-    }
-
     /// Sends a finished train. `tos` is the outer header's byte; `sockets` are the device's and which worker's to use.
     pub(crate) fn send(
         &self,

@@ -27,6 +27,7 @@ use crate::key_log::KeyLogFile;
 use crate::lock::{Lock, Shared};
 use crate::peer::Peer;
 use crate::queue::{Arrival, Inbox};
+use crate::worker::Crew;
 
 /// The system's generator. It fails only where nothing works any more.
 pub(crate) type SystemRng = UnwrapErr<getrandom::SysRng>;
@@ -84,8 +85,8 @@ pub(crate) struct Device {
     pub(crate) deadlines: Deadlines,
     /// Wakes the slow path.
     pub(crate) slow_path: EventFd,
-    /// Wakes each worker: the sockets were changed.
-    pub(crate) workers: Vec<EventFd>,
+    /// To be woken when the sockets were changed.
+    pub(crate) crew: Crew,
     /// Wakes the control thread: the end has come.
     pub(crate) end: EventFd,
     pub(crate) is_ending: AtomicBool,
@@ -170,7 +171,7 @@ impl Device {
         self.is_ending.store(true, Ordering::Release);
         self.end.wake();
         self.slow_path.wake();
-        self.workers.iter().for_each(EventFd::wake);
+        self.crew.wake_all();
     }
 
     pub(crate) fn is_ending(&self) -> bool {

@@ -19,7 +19,7 @@ use adit_net::netlink::if_index;
 use adit_net::unix::{FileWatch, bind_private};
 
 /// Where the sockets are.
-const DIRECTORY: &str = "/var/run/wireguard";
+pub const DIRECTORY: &str = "/var/run/wireguard";
 /// Clients served at a time; one more, and the one that was silent for the longest has to go.
 pub(crate) const MAX_CLIENTS: usize = 256;
 /// Bytes taken from one client before others have their turn.
@@ -66,8 +66,8 @@ impl Listener {
     /// # Errors
     /// [`ListenError`].
     pub fn bind(name: &str) -> Result<Self, ListenError> {
-        let path = path_of(name);
-        let failed = |error| ListenError::Failed(path_of(name), error);
+        let path = socket_path(name);
+        let failed = |error| ListenError::Failed(socket_path(name), error);
         DirBuilder::new().recursive(true).mode(0o755).create(DIRECTORY).map_err(failed)?;
         if fs::symlink_metadata(&path).is_ok() {
             if UnixStream::connect(&path).is_ok() {
@@ -84,7 +84,7 @@ impl Listener {
     /// # Errors
     /// [`ListenError::Failed`] when it is none.
     pub fn from_fd(fd: OwnedFd, name: &str) -> Result<Self, ListenError> {
-        Self::new(UnixListener::from(fd)).map_err(|error| ListenError::Failed(path_of(name), error))
+        Self::new(UnixListener::from(fd)).map_err(|error| ListenError::Failed(socket_path(name), error))
     }
 
     fn new(socket: UnixListener) -> io::Result<Self> {
@@ -133,7 +133,9 @@ impl Drop for Listener {
     }
 }
 
-fn path_of(name: &str) -> PathBuf {
+/// The path of the socket for the interface `name`.
+#[must_use]
+pub fn socket_path(name: &str) -> PathBuf {
     Path::new(DIRECTORY).join(format!("{name}.sock"))
 }
 

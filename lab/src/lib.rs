@@ -14,6 +14,7 @@
 //! | [`pair`] | two engines, two namespaces, one cable |
 //! | [`probe`] | ping, iperf3, tcpdump |
 //! | [`flood`] | handshake initiations by the thousand |
+//! | [`refusal`] | a kernel that refuses system calls |
 //! | [`vm`] | the Linux kernel's own WireGuard, in a virtual machine |
 
 pub mod cmd;
@@ -23,6 +24,7 @@ mod image;
 pub mod netns;
 pub mod pair;
 pub mod probe;
+pub mod refusal;
 pub mod require;
 pub mod uapi;
 pub mod vm;

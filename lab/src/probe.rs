@@ -44,10 +44,24 @@ impl Netns {
     /// If iperf3 fails.
     #[track_caller]
     pub fn iperf(&self, address: &str, args: &str) -> Throughput {
-        let text = self.cmd(&format!("iperf3 -J -c {address} {args}")).limit(seconds(60)).run();
-        let report: Value = serde_json::from_str(&text.stdout).expect("iperf3 -J prints JSON");
-        assert!(report["error"].is_null(), "iperf3 -c {address} {args}: {}", report["error"]);
-        Throughput::of(&report["end"])
+        self.try_iperf(address, args).unwrap_or_else(|error| panic!("iperf3 -c {address} {args}: {error}"))
+    }
+
+    /// Like [`Netns::iperf`], for those who go on without.
+    ///
+    /// # Errors
+    /// What iperf3 says.
+    ///
+    /// # Panics
+    /// If it does not end within 60 seconds.
+    #[track_caller]
+    pub fn try_iperf(&self, address: &str, args: &str) -> Result<Throughput, String> {
+        let output = self.cmd(&format!("iperf3 -J -c {address} {args}")).limit(seconds(60)).run();
+        let report: Value = serde_json::from_str(&output.stdout).map_err(|_| output.text())?;
+        match &report["error"] {
+            Value::Null => Ok(Throughput::of(&report["end"])),
+            error => Err(error.as_str().unwrap_or_default().to_owned()),
+        }
     }
 }
 

@@ -135,6 +135,13 @@ fn joined(wanted: Offloads, test: impl FnOnce(&End, &End, &Counts)) {
     });
     assert_eq!(a.checksum_errors() + b.checksum_errors(), 0, "packets with wrong checksums arrived");
     assert_eq!(counts.refused.into_inner(), 0, "super-packets that the kernel refused");
+
+    let mut stats = a.tun.stats();
+    stats += b.tun.stats();
+    assert_eq!(stats.tcp.read + stats.udp.read, counts.super_packets_read.into_inner() as u64);
+    assert_eq!(stats.tcp.written + stats.udp.written, counts.super_packets_written.into_inner() as u64);
+    assert!(stats.single.read > 0 && stats.single.written > 0);
+    assert_eq!((stats.tcp.refused, stats.udp.refused, stats.dropped), (0, 0, 0));
 }
 
 /// Bytes that no shift or swap maps to themselves.

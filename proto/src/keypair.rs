@@ -65,12 +65,15 @@ pub(crate) struct Authentic {
     pub(crate) is_keepalive: bool,
 }
 
-/// What of a train the AEAD has authenticated, in order.
+/// What of a train the AEAD has authenticated.
 #[derive(Debug)]
 pub struct Opened {
     keypair: Arc<Keypair>,
-    messages: [Authentic; MAX_TRAIN],
-    len: usize,
+    /// Bit `i`: the message at position `i` is authentic.
+    authentic: u64,
+    /// Bit `i`: it has no text.
+    keepalives: u64,
+    counters: [u64; MAX_TRAIN],
 }
 
 impl Opened {
@@ -79,8 +82,15 @@ impl Opened {
         &self.keypair
     }
 
-    pub(crate) fn messages(&self) -> &[Authentic] {
-        &self.messages[..self.len]
+    /// The authentic messages, in order.
+    pub(crate) fn messages(&self) -> impl Iterator<Item = Authentic> {
+        let mut left = self.authentic;
+        core::iter::from_fn(move || {
+            let position = left.trailing_zeros() as usize;
+            let counter = *self.counters.get(position)?;
+            left &= left - 1;
+            Some(Authentic { position, counter, is_keepalive: self.keepalives & 1 << position != 0 })
+        })
     }
 }
 
@@ -175,17 +185,11 @@ impl Keypair {
             DATA_HEADER_LEN,
             &mut authentic[..count],
         );
-        let nothing = Authentic { position: 0, counter: 0, is_keepalive: false };
-        let mut opened = Opened { keypair: self.clone(), messages: [nothing; MAX_TRAIN], len: 0 };
+        let mut opened = Opened { keypair: self.clone(), authentic: 0, keepalives: 0, counters };
         for (position, message) in train.chunks(stride).enumerate() {
-            if authentic[position] && counters[position] < REJECT_AFTER_MESSAGES {
-                opened.messages[opened.len] = Authentic {
-                    position,
-                    counter: counters[position],
-                    is_keepalive: message.len() == KEEPALIVE_LEN,
-                };
-                opened.len += 1;
-            }
+            let is_authentic = authentic[position] && counters[position] < REJECT_AFTER_MESSAGES;
+            opened.authentic |= u64::from(is_authentic) << position;
+            opened.keepalives |= u64::from(message.len() == KEEPALIVE_LEN) << position;
         }
         Some(opened)
     }
@@ -228,7 +232,7 @@ mod tests {
         let mut message = vec![0; KEEPALIVE_LEN];
         sender.seal_train(Nonces::new(counter, 1), &mut message, KEEPALIVE_LEN);
         damage(&mut message);
-        receiver.open_train(&mut message, KEEPALIVE_LEN, START).map_or(0, |opened| opened.messages().len())
+        receiver.open_train(&mut message, KEEPALIVE_LEN, START).map_or(0, |opened| opened.messages().count())
     }
 
     /// boringtun accepts counter 2^64 - 1.

@@ -37,6 +37,8 @@ enum State {
     Idle,
     /// Before the blank line of a get.
     Get,
+    /// Before the blank line of a status.
+    Status,
     /// Inside a set.
     Set(SetLines),
     /// Inside an operation that will be refused when its blank line arrives.
@@ -128,12 +130,20 @@ impl Connection {
         self.line_number += 1;
         match (&mut self.state, line) {
             (State::Idle, b"get=1") => self.state = State::Get,
+            (State::Idle, b"status=1") => self.state = State::Status,
             (State::Idle, b"set=1") => self.state = State::Set(SetLines::new(self.resolve_scope)),
             (State::Idle, _) => {
-                let like = if line.starts_with(b"get=") { Operation::Get } else { Operation::Set };
-                self.fault(like, Fault::invalid("neither get=1 nor set=1"));
+                let like = match line.split_inclusive(|&byte| byte == b'=').next() {
+                    Some(b"get=") => Operation::Get,
+                    Some(b"status=") => Operation::Status,
+                    _ => Operation::Set,
+                };
+                self.fault(like, Fault::invalid("neither get=1 nor set=1 nor status=1"));
             }
             (State::Get, _) => self.fault(Operation::Get, Fault::invalid("a get has no lines of its own")),
+            (State::Status, _) => {
+                self.fault(Operation::Status, Fault::invalid("a status has no lines of its own"));
+            }
             (State::Set(lines), _) => {
                 if let Err(fault) = lines.line(line) {
                     self.fault(Operation::Set, fault);
@@ -149,6 +159,7 @@ impl Connection {
         let operation = match self.state {
             State::Idle => like,
             State::Get => Operation::Get,
+            State::Status => Operation::Status,
             State::Set(_) => Operation::Set,
             State::Faulty(_) | State::Refused => return,
         };
@@ -167,6 +178,7 @@ impl Connection {
         let request = match std::mem::replace(&mut self.state, State::Idle) {
             State::Idle | State::Refused => None,
             State::Get => Some(Request::Get),
+            State::Status => Some(Request::Status),
             State::Set(lines) => Some(Request::Set(lines.finish())),
             State::Faulty(refusal) => Some(Request::Refuse(refusal)),
         };

@@ -107,7 +107,7 @@ pub fn parse_set_answer(answer: &[u8]) -> Result<(), AnswerError> {
 }
 
 /// Hands all lines but the errno to `take`; the answer has to have an errno and to end in a blank line.
-fn read_answer(
+pub(super) fn read_answer(
     answer: &[u8],
     mut take: impl FnMut(&str, &str) -> Result<(), Fault>,
 ) -> Result<(), AnswerError> {

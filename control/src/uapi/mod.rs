@@ -5,6 +5,10 @@
 //! arrives and [`write_get`] and [`Operation::answer`] for what goes back. The asking side is [`write_set`],
 //! [`parse_get`] and [`parse_set_answer`].
 //!
+//! Beside `get=1` and `set=1` there is `status=1`, an extension: how the engine gets on with the kernel's offloads
+//! ([`Status`](crate::Status)). It is an operation of its own since the answer to a get is parsed by programs that this
+//! one does not know.
+//!
 //! What the specification leaves open, and clients depend on:
 //!
 //! - The answer to a failed set carries a negative errno and the answer to a failed get a positive one: `wg`
@@ -18,6 +22,7 @@
 mod connection;
 mod get;
 mod set;
+mod status;
 mod value;
 
 use std::fmt;
@@ -27,6 +32,7 @@ use crate::Set;
 pub use connection::{Connection, MAX_LINE};
 pub use get::{AnswerError, parse_get, parse_set_answer, write_get};
 pub use set::write_set;
+pub use status::{STATUS_REQUEST, parse_status, write_status};
 
 /// Finds the number of the interface that scopes a link-local address, given its name.
 pub type ScopeResolver = fn(&str) -> Option<u32>;
@@ -36,13 +42,15 @@ pub const EINVAL: i32 = 22;
 /// `EPROTO` of Linux: the text does not have the form of the protocol.
 pub const EPROTO: i32 = 71;
 
-/// The two things a client can ask for.
+/// What a client can ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// `get=1`
     Get,
     /// `set=1`
     Set,
+    /// `status=1`, which only this project's programs know.
+    Status,
 }
 
 impl Operation {
@@ -52,7 +60,7 @@ impl Operation {
     pub fn answer(self, errno: i32) -> String {
         let errno = i64::from(errno).abs();
         let signed = match self {
-            Self::Get => errno,
+            Self::Get | Self::Status => errno,
             Self::Set => -errno,
         };
         format!("errno={signed}\n\n")
@@ -64,6 +72,8 @@ impl Operation {
 pub enum Request {
     /// To be answered with [`write_get`], or with [`Operation::answer`] if that fails.
     Get,
+    /// To be answered with [`write_status`].
+    Status,
     /// To be applied, then answered with [`Operation::answer`].
     Set(Set),
     /// To be answered with [`Refusal::answer`].
@@ -73,7 +83,7 @@ pub enum Request {
 /// Why an operation was refused before it reached the device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The operation, or for one that is neither get nor set the one whose answer it gets.
+    /// The operation, or for an unknown one the one whose answer it gets.
     pub operation: Operation,
     /// A positive number of `errno.h`.
     pub errno: i32,
@@ -96,6 +106,7 @@ impl fmt::Display for Refusal {
         let name = match self.operation {
             Operation::Get => "get",
             Operation::Set => "set",
+            Operation::Status => "status",
         };
         write!(f, "UAPI {name} refused, line {}: {}", self.line_number, self.message)
     }

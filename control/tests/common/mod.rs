@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
-use adit_control::{AllowedIpChange, Get, GetPeer, Prefix, PublicKey, Set, SetPeer};
+use adit_control::{AllowedIpChange, Get, GetPeer, OffloadState, Prefix, PublicKey, Set, SetPeer, Status};
 use adit_crypto::Secret;
 use proptest::collection::vec;
 use proptest::option;
@@ -108,4 +108,45 @@ pub fn set() -> impl Strategy<Value = Set> {
             replace_peers,
             peers,
         })
+}
+
+fn offload_state() -> impl Strategy<Value = OffloadState> {
+    any::<[bool; 3]>().prop_map(|[wanted, agreed, works]| OffloadState::of(wanted, agreed, works))
+}
+
+pub fn status() -> impl Strategy<Value = Status> {
+    (proptest::array::uniform5(offload_state()), any::<[u64; 18]>()).prop_map(|(states, counts)| {
+        let [tun_vnet_hdr, tun_tcp, tun_udp, udp_gso, udp_gro] = states;
+        let [workers, buffer_bytes, rest @ ..] = counts;
+        let [tun_read, tun_written, tun_dropped, rest @ ..] = rest;
+        let [tun_tcp_read, tun_tcp_written, tun_tcp_refused, rest @ ..] = rest;
+        let [tun_udp_read, tun_udp_written, tun_udp_refused, rest @ ..] = rest;
+        let [udp_gso_sent, udp_gso_refused, udp_gso_avoided, udp_gro_received, rest @ ..] = rest;
+        let [udp_send_dropped, udp_receive_dropped, udp_receive_overflows] = rest;
+        Status {
+            workers,
+            buffer_bytes,
+            tun_vnet_hdr,
+            tun_read,
+            tun_written,
+            tun_dropped,
+            tun_tcp,
+            tun_tcp_read,
+            tun_tcp_written,
+            tun_tcp_refused,
+            tun_udp,
+            tun_udp_read,
+            tun_udp_written,
+            tun_udp_refused,
+            udp_gso,
+            udp_gso_sent,
+            udp_gso_refused,
+            udp_gso_avoided,
+            udp_gro,
+            udp_gro_received,
+            udp_send_dropped,
+            udp_receive_dropped,
+            udp_receive_overflows,
+        }
+    })
 }

@@ -1,8 +1,13 @@
-//! A worker: one thread that moves packets between its TUN queue and its UDP sockets, with nothing between the steps.
+//! A worker: one thread that moves packets between its TUN queue and its UDP sockets.
 //!
-//! What it holds is allocated once: [`adit_net::udp::RecvBatch`] with [`RECV_SLOTS`] slots for receiving, and for sending
-//! a buffer for a super-packet and one for a train.
+//! Trains go through two lanes (`lane.rs`), one for each direction, in which workers that idle help with sealing and
+//! opening (`crew.rs`). As that is about half of the work, half of the workers have no queue and no sockets: with two,
+//! one does everything that order and a short round trip depend on, and the other helps when there is much to do. What a
+//! worker holds is allocated once.
 
+mod crew;
+mod lane;
+mod outlet;
 mod rx;
 mod train;
 mod tx;
@@ -10,76 +15,172 @@ mod unreachable;
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use adit_net::poll::{Events, Interest, Poller};
 use adit_net::tun::{Fault, TunQueue};
-use adit_net::udp::{Bound, RecvBatch, is_transient};
+use adit_net::udp::{Bound, RecvBatch, RecvBuffer, is_transient};
 
 use crate::state::Device;
+pub use crew::MAX_WORKERS;
+pub(crate) use crew::{Crew, owners};
+use outlet::Ports;
+use rx::Receiver;
 use tx::Sender;
+use unreachable::Unreachable;
 
 /// Trains received by one system call at most.
 const RECV_SLOTS: usize = 16;
-/// Packets (or super-packets) read from TUN before the sockets have their turn again.
-const TUN_BUDGET: usize = 32;
+/// What a worker's buffers take at most, in bytes, if it has a TUN queue and sockets.
+pub(crate) const BUFFER_BYTES: usize = (RECV_SLOTS + lane::SLOTS + 1) * RecvBuffer::LEN
+    + (lane::SLOTS + 1) * train::BUFFER_LEN
+    + tx::SUPER_PACKET;
+
+/// What is read from a TUN queue or a socket before others have their turn, in bytes: half a millisecond's work or so. A
+/// small packet of the other direction waits no longer for a bulk transfer of this one.
+const SHARE_BYTES: usize = 64 << 10;
 
 const TOKEN_WAKE: u64 = 0;
-const TOKEN_TUN: u64 = 1;
-const TOKEN_V4: u64 = 2;
-const TOKEN_V6: u64 = 3;
+const TOKEN_V4: u64 = 1;
+const TOKEN_V6: u64 = 2;
+/// The first TUN queue; the others follow.
+const TOKEN_TUN: u64 = 3;
 
 pub(crate) struct Worker<'a> {
     device: &'a Device,
     /// Which of the device's workers.
     number: usize,
-    queue: &'a TunQueue,
-    reads: bool,
+    /// The TUN queues that it reads from. Flows are spread over them, so that one that floods the tunnel holds up few.
+    queues: &'a [TunQueue],
+    /// The one that it writes through.
+    writer: &'a TunQueue,
     poller: Poller,
     sockets: Option<Arc<Bound>>,
     batch: RecvBatch,
-    sender: Sender,
+    sender: Sender<'a>,
+    receiver: Receiver<'a>,
+    limit: Unreachable,
 }
 
 /// Runs worker `number` until the device ends.
 pub(crate) fn run(device: &Device, number: usize) -> io::Result<()> {
-    let poller = Poller::new()?;
-    poller.add(&device.workers[number], TOKEN_WAKE, Interest::Read)?;
-    let queues = device.tun.queues();
-    let queue = &queues[number % queues.len()];
-    // A TUN device may have fewer queues than there are workers: the others write to one, but read from none.
-    let reads = number < queues.len();
-    if reads {
-        poller.add(queue, TOKEN_TUN, Interest::Trouble)?;
-    }
-    let mut worker = Worker {
-        device,
-        number,
-        queue,
-        reads,
-        poller,
-        sockets: None,
-        batch: RecvBatch::new(RECV_SLOTS),
-        sender: Sender::new(number),
-    };
-    worker.follow_sockets();
-    let mut events = Events::with_capacity(4);
+    if number < device.crew.owners() { move_packets(device, number) } else { help(device, number) }
+}
+
+/// A worker without queue and sockets of its own seals and opens for the others.
+fn help(device: &Device, number: usize) -> io::Result<()> {
+    let (crew, poller) = (&device.crew, Poller::new()?);
+    let waker = &crew.member(number).waker;
+    poller.add(waker, TOKEN_WAKE, Interest::Read)?;
+    let mut events = Events::with_capacity(1);
     while !device.is_ending() {
-        worker.poller.wait(&mut events, None)?;
+        while crew.help(device, number) {}
+        crew.sleeps(number);
+        poller.wait(&mut events, None)?;
+        crew.awakes(number);
+        waker.clear();
+    }
+    Ok(())
+}
+
+fn move_packets(device: &Device, number: usize) -> io::Result<()> {
+    let mut worker = Worker::new(device, number)?;
+    worker.follow_sockets();
+    let mut events = Events::with_capacity(16);
+    while !device.is_ending() {
+        worker.wait(&mut events)?;
         for event in events.iter() {
             match event.token {
                 TOKEN_WAKE => worker.follow_sockets(),
-                TOKEN_TUN => worker.drain_tun(),
-                token => worker.receive(token),
+                token @ (TOKEN_V4 | TOKEN_V6) => worker.receive(token),
+                queue => worker.drain_tun((queue - TOKEN_TUN) as usize),
             }
         }
     }
     Ok(())
 }
 
+impl<'a> Worker<'a> {
+    fn new(device: &'a Device, number: usize) -> io::Result<Self> {
+        let poller = Poller::new()?;
+        let member = device.crew.member(number);
+        poller.add(&member.waker, TOKEN_WAKE, Interest::Read)?;
+        let queues = share(device.tun.queues(), number, device.crew.owners());
+        for (queue, token) in queues.iter().zip(TOKEN_TUN..) {
+            poller.add(queue, token, Interest::Trouble)?;
+        }
+        Ok(Worker {
+            device,
+            number,
+            queues,
+            writer: device.tun.writer(number),
+            poller,
+            sockets: None,
+            batch: RecvBatch::new(RECV_SLOTS),
+            sender: Sender::new(device, &member.tx),
+            receiver: Receiver::new(device, &member.rx),
+            limit: Unreachable::default(),
+        })
+    }
+
+    /// Waits for events. Meanwhile what is in the lanes goes on, and what is in other workers' lanes.
+    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        let (crew, number) = (&self.device.crew, self.number);
+        loop {
+            while self.has_work() {
+                // What comes in has precedence: lanes are short, and with work in them others can help.
+                self.poller.wait(events, Some(Duration::ZERO))?;
+                if !events.is_empty() {
+                    crew.is_occupied(number);
+                    return Ok(());
+                }
+                if !self.work() {
+                    break;
+                }
+            }
+            if self.sender.may_sleep() && self.receiver.may_sleep() {
+                crew.sleeps(number);
+                let result = self.poller.wait(events, None);
+                crew.awakes(number);
+                return result;
+            }
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        !self.sender.is_idle() || !self.receiver.is_idle() || self.device.crew.wants_help(self.number)
+    }
+
+    /// Does a job of its own, or else one of another's; false if all are in good hands.
+    fn work(&mut self) -> bool {
+        let (device, number) = (self.device, self.number);
+        let (sender, receiver, _, mut ports) = self.parts();
+        sender.advance(&mut ports) || receiver.advance(&mut ports) || device.crew.help(device, number)
+    }
+
+    /// The halves, what the receiving one receives into, and where their packets go.
+    fn parts(&mut self) -> (&mut Sender<'a>, &mut Receiver<'a>, &mut RecvBatch, Ports<'_>) {
+        let ports = Ports {
+            device: self.device,
+            number: self.number,
+            bound: self.sockets.as_deref(),
+            tun: self.writer,
+            limit: &mut self.limit,
+        };
+        (&mut self.sender, &mut self.receiver, &mut self.batch, ports)
+    }
+}
+
+/// The part of `queues` that is number `number`'s of `owners`; a device may have fewer than there are owners.
+fn share(queues: &[TunQueue], number: usize, owners: usize) -> &[TunQueue] {
+    let bounds = |number: usize| (queues.len() * number).div_ceil(owners);
+    &queues[bounds(number)..bounds(number + 1)]
+}
+
 impl Worker<'_> {
     /// Takes up the device's sockets when they were changed. The old ones close when the last worker has let go.
     fn follow_sockets(&mut self) {
-        self.device.workers[self.number].clear();
+        self.device.crew.member(self.number).waker.clear();
         let sockets = self.device.sockets();
         if self.sockets.as_ref().map(Arc::as_ptr) == sockets.as_ref().map(Arc::as_ptr) {
             return;
@@ -94,10 +195,10 @@ impl Worker<'_> {
     }
 
     fn poll_sockets(&self) -> io::Result<()> {
-        if self.reads {
-            // Without sockets packets wait in the interface: what is sent right after it came up must not be lost.
-            let interest = if self.sockets.is_some() { Interest::Read } else { Interest::Trouble };
-            self.poller.modify(self.queue, TOKEN_TUN, interest)?;
+        // Without sockets packets wait in the interface: what is sent right after it came up must not be lost.
+        let interest = if self.sockets.is_some() { Interest::Read } else { Interest::Trouble };
+        for (queue, token) in self.queues.iter().zip(TOKEN_TUN..) {
+            self.poller.modify(queue, token, interest)?;
         }
         let Some(bound) = &self.sockets else { return Ok(()) };
         let pair = &bound.sockets[self.number];
@@ -109,22 +210,15 @@ impl Worker<'_> {
         Ok(())
     }
 
-    fn drain_tun(&mut self) {
-        let (device, queue) = (self.device, self.queue);
-        let Some(bound) = self.sockets.clone() else {
+    fn drain_tun(&mut self, queue: usize) {
+        if self.sockets.is_none() {
             return self.tun_is_in_trouble();
-        };
-        for _ in 0..TUN_BUDGET {
-            match self.sender.read(device, &bound, queue) {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(error) => {
-                    self.tun_failed(&error);
-                    break;
-                }
-            }
         }
-        self.sender.flush(device, &bound, queue);
+        let queue = &self.queues[queue];
+        let (sender, _, _, mut ports) = self.parts();
+        if let Err(error) = sender.turn(queue, &mut ports) {
+            self.tun_failed(&error);
+        }
     }
 
     /// The interface is down, and polls as an error nevertheless: it was deleted.
@@ -146,14 +240,18 @@ impl Worker<'_> {
         let pair = &bound.sockets[self.number];
         let socket = if token == TOKEN_V4 { &pair.v4 } else { &pair.v6 };
         let Some(socket) = socket else { return };
-        match socket.recv(&mut self.batch) {
-            Ok(_) => rx::deliver(self.device, self.queue, &mut self.batch),
+        let (_, receiver, batch, mut ports) = self.parts();
+        match socket.recv(batch) {
+            Ok(trains) => {
+                let bytes: usize = receiver.push(batch, &mut ports);
+                batch.set_limit(SHARE_BYTES * trains / bytes.max(1));
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => {
                 log::debug!("receiving failed: {error}");
                 // Never a reason to stop; what lasts must not occupy the processor either.
                 if !is_transient(&error) {
-                    std::thread::sleep(std::time::Duration::from_millis(1));
+                    std::thread::sleep(Duration::from_millis(1));
                 }
             }
         }

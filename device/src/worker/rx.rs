@@ -1,56 +1,84 @@
 //! UDP to TUN: sort by message type, open the train in place, let the session accept what is new, check the inner source,
 //! and hand neighbours of one flow to TUN as one super-packet, without copying.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use adit_net::packet;
 use adit_net::segment;
-use adit_net::tun::{Fault, TunQueue};
-use adit_net::udp::{Received, RecvBatch};
-use adit_proto::keypair::{Keypair, MAX_TRAIN, plaintext_mut};
+use adit_net::tun::Fault;
+use adit_net::udp::{Received, RecvBatch, RecvBuffer};
+use adit_proto::keypair::{MAX_TRAIN, Opened, plaintext_mut};
 use adit_proto::message::{DataHeader, KEEPALIVE_LEN, Message};
-use adit_proto::session;
 
+use super::lane::{Lane, Owner, Worked};
+use super::outlet::Outlet;
 use crate::lock::{Lock, Shared};
 use crate::peer::Peer;
 use crate::queue::Arrival;
 use crate::state::{Device, Indexed};
 
-/// Delivers what was received.
-pub(super) fn deliver(device: &Device, queue: &TunQueue, batch: &mut RecvBatch) {
-    let mut inner: Vec<&[u8]> = Vec::with_capacity(4 * MAX_TRAIN);
-    for (meta, bytes) in batch.trains() {
-        receive_train(device, meta, bytes, &mut inner);
-    }
-    for group in segment::groups(&inner, device.tun.offloads()) {
-        if let Err(error) = group.write_to(queue) {
-            match Fault::of(&error) {
-                Fault::Gone => return device.end(),
-                fault => log::debug!("the interface took a packet not ({fault:?}): {error}"),
-            }
-        }
-    }
+/// A train as it was received, and what was found in it.
+#[derive(Default)]
+pub(crate) struct Incoming {
+    buffer: RecvBuffer,
+    meta: Option<Received>,
+    runs: Vec<Run>,
 }
 
-/// Goes through one train; packets for TUN are added to `inner`.
-fn receive_train<'b>(device: &Device, meta: &Received, mut bytes: &'b mut [u8], inner: &mut Vec<&'b [u8]>) {
-    let stride = meta.stride.max(1);
-    while !bytes.is_empty() {
-        let first = stride.min(bytes.len());
-        match Message::parse(&bytes[..first]) {
-            Some(Message::Data(header)) => {
-                let run = run_len(bytes, stride, header.receiver);
-                let (messages, rest) = bytes.split_at_mut(run);
-                bytes = rest;
-                receive_data(device, meta, header.receiver, messages, inner);
-                continue;
+/// Neighbouring messages of one session, opened.
+struct Run {
+    bytes: Range<usize>,
+    peer: Arc<Peer>,
+    opened: Opened,
+}
+
+/// Opens the next train that waits in `lane`.
+pub(super) fn work(device: &Device, lane: &Lane<Incoming>) -> Worked {
+    lane.work(|incoming| incoming.open(device))
+}
+
+impl Incoming {
+    /// Opens the train's messages, without any session's lock, and hands handshakes to the slow path.
+    fn open(&mut self, device: &Device) {
+        let Some(meta) = &self.meta else { return };
+        let train = self.buffer.train_mut(meta.len);
+        let mut at = 0;
+        while at < train.len() {
+            let rest = &mut train[at..];
+            let first = meta.stride.min(rest.len());
+            let mut len = first;
+            match Message::parse(&rest[..first]) {
+                Some(Message::Data(header)) => {
+                    len = run_len(rest, meta.stride, header.receiver);
+                    let opened = open_run(device, header.receiver, &mut rest[..len], meta.stride);
+                    self.runs.extend(opened.map(|(peer, opened)| Run { bytes: at..at + len, peer, opened }));
+                }
+                Some(Message::Handshake(message)) => {
+                    device.handshake_arrived(Arrival { message, from: meta.from, local: meta.local });
+                }
+                None => {}
             }
-            Some(Message::Handshake(message)) => {
-                device.handshake_arrived(Arrival { message, from: meta.from, local: meta.local });
-            }
-            None => {}
+            at += len;
         }
-        bytes = &mut bytes[first..];
+    }
+
+    /// Lets the sessions accept what is new; adds the packets for TUN to `inner`.
+    fn accept<'b>(&'b mut self, device: &Device, inner: &mut Vec<&'b [u8]>) {
+        let Some(meta) = &self.meta else { return };
+        let mut rest = self.buffer.train_mut(meta.len);
+        let mut at = 0;
+        for run in &self.runs {
+            let (messages, behind) = rest[run.bytes.start - at..].split_at_mut(run.bytes.len());
+            (rest, at) = (behind, run.bytes.end);
+            accept_run(device, meta, run, messages, inner);
+        }
+    }
+
+    /// Lets go of what it found: an idle lane must not keep a peer or its keys alive.
+    fn clear(&mut self) {
+        self.runs.clear();
+        self.meta = None;
     }
 }
 
@@ -61,61 +89,63 @@ fn run_len(bytes: &[u8], stride: usize, receiver: u32) -> usize {
     bytes.chunks(stride).take(MAX_TRAIN).take_while(is_same).map(<[u8]>::len).sum()
 }
 
-fn receive_data<'b>(
+fn open_run(
+    device: &Device,
+    receiver: u32,
+    messages: &mut [u8],
+    stride: usize,
+) -> Option<(Arc<Peer>, Opened)> {
+    let indexed = device.indices.shared().get(receiver).cloned();
+    let Some(Indexed::Keypair(peer, keypair)) = indexed else { return None };
+    let opened = keypair.open_train(messages, stride, Device::now())?;
+    Some((peer, opened))
+}
+
+fn accept_run<'b>(
     device: &Device,
     meta: &Received,
-    receiver: u32,
+    Run { peer, opened, .. }: &Run,
     messages: &'b mut [u8],
     inner: &mut Vec<&'b [u8]>,
 ) {
-    let Some(Indexed::Keypair(peer, keypair)) = device.indices.shared().get(receiver).cloned() else {
+    let accepted = accept_opened(device, meta, peer, opened);
+    if accepted == 0 {
         return;
-    };
-    let stride = meta.stride.max(1);
-    let Some(received) = open(device, meta, &peer, &keypair, messages) else { return };
+    }
     let routes = device.routes.shared();
-    for (position, message) in messages.chunks_mut(stride).enumerate() {
-        if received.accepted & 1 << position == 0 {
+    let mut received = 0;
+    for (position, message) in messages.chunks_mut(meta.stride).enumerate() {
+        if accepted & 1 << position == 0 {
             continue;
         }
         let wire_len = message.len();
         if wire_len == KEEPALIVE_LEN {
-            peer.received(wire_len);
+            received += wire_len;
             continue;
         }
         let padded = plaintext_mut(message);
         let Some(ip) = packet::parse(padded) else { continue };
-        let is_its_own = routes.longest_match(ip.source).is_some_and(|route| Arc::ptr_eq(&route.peer, &peer));
+        let is_its_own = routes.longest_match(ip.source).is_some_and(|route| Arc::ptr_eq(&route.peer, peer));
         if !is_its_own {
             log::debug!("{peer}: sent a packet from {}, which is not its own", ip.source);
             continue;
         }
         let packet = &mut padded[..ip.total_len];
         packet::ecn_decap(packet, meta.ecn);
-        peer.received(wire_len);
+        received += wire_len;
         inner.push(packet);
     }
+    peer.received(received);
 }
 
-/// Opens the train and lets the session know what was authentic. `None` when nothing is to be delivered.
-fn open(
-    device: &Device,
-    meta: &Received,
-    peer: &Arc<Peer>,
-    keypair: &Arc<Keypair>,
-    messages: &mut [u8],
-) -> Option<session::Received> {
-    let now = Device::now();
-    let opened = keypair.open_train(messages, meta.stride.max(1), now)?;
+/// Lets the session know what was authentic; returns which messages are to be delivered, a bit each.
+fn accept_opened(device: &Device, meta: &Received, peer: &Arc<Peer>, opened: &Opened) -> u64 {
     let endpoint = device.endpoint_from(meta.from, meta.local);
     let mut session = peer.session.locked();
-    let mut received = session.finish_recv(&opened, &endpoint, now);
+    let received = session.finish_recv(opened, &endpoint, Device::now());
     device.schedule(peer, &mut session);
     drop(session);
-    if received.accepted == 0 {
-        return None;
-    }
-    device.retire(std::mem::take(&mut received.retired));
+    device.retire(received.retired);
     if received.confirmed {
         peer.handshake_completed();
         device.flush(peer);
@@ -123,5 +153,118 @@ fn open(
     if received.initiate {
         device.initiate(peer);
     }
-    Some(received)
+    received.accepted
+}
+
+/// The receiving half of a worker.
+pub(super) struct Receiver<'a> {
+    device: &'a Device,
+    lane: Owner<'a, Incoming>,
+    /// What the next train is exchanged for.
+    spare: Incoming,
+    /// Kept for its memory.
+    inner: Vec<&'static [u8]>,
+}
+
+impl<'a> Receiver<'a> {
+    pub(super) fn new(device: &'a Device, lane: &'a Lane<Incoming>) -> Self {
+        Receiver { device, lane: Owner::of(lane), spare: Incoming::default(), inner: Vec::new() }
+    }
+
+    /// Takes what was received out of `batch`, and delivers it in that order. Returns how many bytes it was.
+    pub(super) fn push(&mut self, batch: &mut RecvBatch, outlet: &mut impl Outlet) -> usize {
+        let mut bytes = 0;
+        let mut is_shared = false;
+        for index in 0..batch.len() {
+            let meta = batch.take(index, &mut self.spare.buffer);
+            self.spare.meta = Some(meta);
+            bytes += meta.len;
+            is_shared = batch.is_full() && self.device.crew.call(meta.len);
+            if !is_shared && batch.len() == 1 && self.lane.is_empty() {
+                self.deliver_spare(outlet);
+                return bytes;
+            }
+            while self.lane.is_full() {
+                self.advance_or_yield(outlet);
+            }
+            self.lane.put(&mut self.spare);
+        }
+        if !is_shared {
+            self.finish(outlet);
+        }
+        bytes
+    }
+
+    /// A train on its own goes past the lane: nothing more has to be fetched into the cache for it.
+    fn deliver_spare(&mut self, outlet: &mut impl Outlet) {
+        self.spare.open(self.device);
+        let mut inner = recycle(std::mem::take(&mut self.inner));
+        self.spare.accept(self.device, &mut inner);
+        deliver(self.device, &inner, outlet);
+        self.inner = recycle(inner);
+        self.spare.clear();
+    }
+
+    /// Opens all that waits and delivers it together, as one flow's packets may have come in several trains. What others
+    /// are opening stays in the lane.
+    fn finish(&mut self, outlet: &mut impl Outlet) {
+        while work(self.device, self.lane.lane()) != Worked::Nothing {}
+        self.take_out(outlet);
+    }
+
+    /// Delivers what is open, or else opens what waits; false when there is neither.
+    pub(super) fn advance(&mut self, outlet: &mut impl Outlet) -> bool {
+        self.take_out(outlet) || work(self.device, self.lane.lane()) != Worked::Nothing
+    }
+
+    /// When everything in the lane is in others' hands, lets them go on.
+    fn advance_or_yield(&mut self, outlet: &mut impl Outlet) {
+        if !self.advance(outlet) {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Delivers what is open and next in order; false if there is nothing.
+    fn take_out(&mut self, outlet: &mut impl Outlet) -> bool {
+        let mut finished = self.lane.finished();
+        let mut inner = recycle(std::mem::take(&mut self.inner));
+        let mut count = 0;
+        for incoming in finished.iter_mut().flatten() {
+            incoming.accept(self.device, &mut inner);
+            count += 1;
+        }
+        deliver(self.device, &inner, outlet);
+        self.inner = recycle(inner);
+        finished.iter_mut().flatten().for_each(|incoming| incoming.clear());
+        drop(finished);
+        self.lane.took(count);
+        count > 0
+    }
+
+    /// Whether its lane is empty.
+    pub(super) fn is_idle(&self) -> bool {
+        self.lane.is_empty()
+    }
+
+    /// See [`Owner::sleep`].
+    pub(super) fn may_sleep(&self) -> bool {
+        self.lane.is_empty() || self.lane.sleep()
+    }
+}
+
+fn deliver(device: &Device, inner: &[&[u8]], outlet: &mut impl Outlet) {
+    for group in segment::groups(inner, outlet.offloads()) {
+        if let Err(error) = outlet.deliver(&group) {
+            match Fault::of(&error) {
+                Fault::Gone => return device.end(),
+                fault => log::debug!("the interface took a packet not ({fault:?}): {error}"),
+            }
+        }
+    }
+}
+
+/// The same vector, empty, for other references: the standard library collects in place, so nothing is allocated.
+fn recycle<'b>(mut used: Vec<&[u8]>) -> Vec<&'b [u8]> {
+    used.clear();
+    used.into_iter().map(|_| -> &[u8] { unreachable!("it is empty") }).collect()
 }

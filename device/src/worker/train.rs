@@ -11,6 +11,9 @@ use crate::peer::Peer;
 /// The longest train: what one UDP datagram before segmentation can be over IPv4.
 const MAX_BYTES: usize = 65_507;
 
+/// A single packet may be as long as IP allows, and padded past that while the MTU is being lowered.
+pub(super) const BUFFER_LEN: usize = 65_535 + PADDING_MULTIPLE + DATA_OVERHEAD;
+
 pub(super) struct Train {
     buffer: Box<[u8]>,
     len: usize,
@@ -22,11 +25,10 @@ pub(super) struct Train {
     bound_for: Option<(Arc<Peer>, u8)>,
 }
 
-impl Train {
-    pub(super) fn new() -> Self {
+impl Default for Train {
+    fn default() -> Self {
         Train {
-            // A single packet may be as long as IP allows, and padded past that while the MTU is being lowered.
-            buffer: vec![0; 65_535 + PADDING_MULTIPLE + DATA_OVERHEAD].into_boxed_slice(),
+            buffer: vec![0; BUFFER_LEN].into_boxed_slice(),
             len: 0,
             stride: 0,
             packet_lens: [0; MAX_TRAIN],
@@ -34,7 +36,9 @@ impl Train {
             bound_for: None,
         }
     }
+}
 
+impl Train {
     /// Whether a packet of `len` bytes can be appended. All messages are of one size, but the last may be shorter.
     pub(super) fn takes(&self, peer: &Arc<Peer>, ecn: u8, len: usize, mtu: usize) -> bool {
         let Some((bound_for, its_ecn)) = &self.bound_for else { return true };
@@ -73,6 +77,11 @@ impl Train {
 
     pub(super) fn count(&self) -> usize {
         self.count
+    }
+
+    /// In bytes, headers and tags included.
+    pub(super) fn len(&self) -> usize {
+        self.len
     }
 
     pub(super) fn bound_for(&self) -> Option<&(Arc<Peer>, u8)> {

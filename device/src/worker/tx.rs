@@ -7,95 +7,167 @@ use std::sync::Arc;
 use adit_net::packet::{self, Ip};
 use adit_net::segment::Splitter;
 use adit_net::tun::{TunQueue, VirtioNetHdr};
-use adit_net::udp::Bound;
-use adit_proto::session::NotReady;
+use adit_proto::session::{Grant, NotReady};
+use rand_chacha::ChaCha8Rng;
+use rand_core::SeedableRng;
 
+use super::SHARE_BYTES;
+use super::lane::{Lane, Owner, Worked};
+use super::outlet::Outlet;
 use super::train::Train;
-use super::unreachable::Unreachable;
+use crate::endpoint::Endpoint;
 use crate::lock::{Lock, Shared};
 use crate::peer::Peer;
 use crate::state::{Device, rng};
 
 /// A super-packet's greatest length.
-const SUPER_PACKET: usize = 65_536;
+pub(super) const SUPER_PACKET: usize = 65_536;
+/// Packets read from a queue before others have their turn.
+const SHARE_PACKETS: usize = 64;
 
-/// The sending half of a worker.
-pub(super) struct Sender {
-    worker: usize,
-    super_packet: Box<[u8]>,
+/// A train in the lane, and leave to send it.
+#[derive(Default)]
+pub(crate) struct Outgoing {
     train: Train,
-    unreachable: Unreachable,
+    grant: Option<Grant<Endpoint>>,
 }
 
-impl Sender {
-    pub(super) fn new(worker: usize) -> Self {
+impl Outgoing {
+    fn seal(&mut self) {
+        let Outgoing { train, grant: Some(grant) } = self else { return };
+        let nonces = grant.nonces.take(train.count());
+        let (messages, stride) = train.messages();
+        grant.keypair.seal_train(nonces, messages, stride);
+    }
+}
+
+/// Seals the next train that waits in `lane`.
+pub(super) fn work(lane: &Lane<Outgoing>) -> Worked {
+    lane.work(Outgoing::seal)
+}
+
+/// The sending half of a worker.
+pub(super) struct Sender<'a> {
+    device: &'a Device,
+    super_packet: Box<[u8]>,
+    /// The train under construction.
+    next: Outgoing,
+    lane: Owner<'a, Outgoing>,
+    /// There was but one packet when a queue last had its turn.
+    is_calm: bool,
+    /// There was more than its share.
+    is_backed_up: bool,
+    /// For the timers' jitter, where a call of the system's would cost as much as sealing a small packet.
+    rng: ChaCha8Rng,
+}
+
+impl<'a> Sender<'a> {
+    pub(super) fn new(device: &'a Device, lane: &'a Lane<Outgoing>) -> Self {
         Sender {
-            worker,
+            device,
             super_packet: vec![0; SUPER_PACKET].into_boxed_slice(),
-            train: Train::new(),
-            unreachable: Unreachable::default(),
+            next: Outgoing::default(),
+            lane: Owner::of(lane),
+            is_calm: true,
+            is_backed_up: false,
+            rng: ChaCha8Rng::from_rng(&mut rng()),
         }
     }
 
-    /// Reads one packet or super-packet and adds it to the train, sending that when it is full; false when there is
-    /// nothing to read.
-    pub(super) fn read(&mut self, device: &Device, bound: &Bound, queue: &TunQueue) -> io::Result<bool> {
+    /// Reads packets and super-packets until there are no more, or as many as are one queue's share, and sends them.
+    ///
+    /// # Errors
+    /// Those of [`TunQueue::read`]; what was read before is sent.
+    pub(super) fn turn(&mut self, queue: &TunQueue, outlet: &mut impl Outlet) -> io::Result<()> {
+        let (mut packets, mut bytes) = (0, 0);
+        let result = loop {
+            match self.read(queue, outlet) {
+                Ok(0) => break Ok(false),
+                Ok(len) => (packets, bytes) = (packets + 1, bytes + len),
+                Err(error) => break Err(error),
+            }
+            if packets == 1 && self.is_calm {
+                // More is not expected: what there is does not wait until that is certain.
+                self.dispatch(outlet);
+            }
+            if packets == SHARE_PACKETS || bytes >= SHARE_BYTES {
+                break Ok(true);
+            }
+        };
+        self.dispatch(outlet);
+        self.is_calm = packets <= 1 && bytes < SHARE_BYTES;
+        self.is_backed_up = result.as_ref().is_ok_and(|is_more| *is_more);
+        result.map(|_| ())
+    }
+
+    /// Reads one packet or super-packet and adds it to the train, putting that into the lane when it is full. Returns
+    /// its length in bytes, zero when there is none.
+    fn read(&mut self, queue: &TunQueue, outlet: &mut impl Outlet) -> io::Result<usize> {
         let mut buffer = std::mem::take(&mut self.super_packet);
         let read = queue.read(&mut buffer);
         if let Ok(Some(read)) = &read {
-            self.push(device, bound, queue, &read.hdr, &buffer[..read.len]);
+            self.push(&read.hdr, &buffer[..read.len], outlet);
         }
         self.super_packet = buffer;
-        Ok(read?.is_some())
+        Ok(read?.map_or(0, |read| read.len))
     }
 
-    fn push(&mut self, device: &Device, bound: &Bound, queue: &TunQueue, hdr: &VirtioNetHdr, packet: &[u8]) {
+    /// Adds a packet or super-packet.
+    pub(super) fn push(&mut self, hdr: &VirtioNetHdr, packet: &[u8], outlet: &mut impl Outlet) {
         // What is not IP goes nowhere, and gets no ICMP either.
         let Some(ip) = packet::parse(packet) else { return };
         let Ok(splitter) = Splitter::new(hdr, packet) else {
             log::debug!("the interface handed out a malformed super-packet");
             return;
         };
-        let Some(peer) = self.route(device, &ip) else { return self.unreachable.answer(queue, packet) };
-        let (ecn, mtu) = (packet::ecn_encap(ip.tos), device.mtu());
+        let Some(peer) = self.route(&ip) else { return outlet.unreachable(packet) };
+        let (ecn, mtu) = (packet::ecn_encap(ip.tos), self.device.mtu());
         for i in 0..splitter.count() {
             let len = splitter.packet_len(i);
-            if !self.train.takes(&peer, ecn, len, mtu) {
-                self.flush(device, bound, queue);
+            if !self.next.train.takes(&peer, ecn, len, mtu) {
+                self.dispatch(outlet);
             }
-            self.train.push(&peer, ecn, len, mtu, |out| {
+            self.next.train.push(&peer, ecn, len, mtu, |out| {
                 splitter.write(i, out);
             });
         }
     }
 
     /// Cryptokey routing (whitepaper 2).
-    fn route(&self, device: &Device, ip: &Ip) -> Option<Arc<Peer>> {
-        Some(device.routes.shared().longest_match(ip.destination)?.peer.clone())
+    fn route(&self, ip: &Ip) -> Option<Arc<Peer>> {
+        Some(self.device.routes.shared().longest_match(ip.destination)?.peer.clone())
     }
 
-    /// Sends the train, or stages its packets until there is a session.
-    pub(super) fn flush(&mut self, device: &Device, bound: &Bound, queue: &TunQueue) {
-        let Some((peer, ecn)) = self.train.bound_for().cloned() else { return };
+    /// Puts the train into the lane, or stages its packets until there is a session.
+    pub(super) fn dispatch(&mut self, outlet: &mut impl Outlet) {
+        let device = self.device;
+        let Some((peer, _)) = self.next.train.bound_for().cloned() else { return };
         let mut session = peer.session.locked();
-        match session.begin_send(self.train.count(), true, Device::now(), &mut rng()) {
+        match session.begin_send(self.next.train.count(), true, Device::now(), &mut self.rng) {
             Ok(grant) => {
                 device.schedule(&peer, &mut session);
                 drop(session);
-                let (messages, stride) = self.train.messages();
-                device.seal_and_send(&peer, grant, (bound, self.worker), messages, stride, ecn);
+                if grant.initiate {
+                    device.initiate(&peer);
+                }
+                self.next.grant = Some(grant);
+                return self.put(outlet);
             }
             Err(_) if session.endpoint().is_none() => {
                 drop(session);
-                self.train.packets().for_each(|packet| self.unreachable.answer(queue, packet));
+                self.next.train.packets().for_each(|packet| outlet.unreachable(packet));
             }
             Err(_) if peer.is_removed() => {}
             Err(reason) => {
-                for packet in self.train.packets() {
+                for packet in self.next.train.packets() {
                     session.stage(packet);
                 }
                 device.schedule(&peer, &mut session);
                 drop(session);
+                // What was granted before leaves before what is staged.
+                while !self.lane.is_empty() {
+                    self.advance_or_yield(outlet);
+                }
                 match reason {
                     NotReady::NoKeypair { initiate: true } => device.initiate(&peer),
                     NotReady::NoKeypair { initiate: false } => {}
@@ -103,6 +175,66 @@ impl Sender {
                 }
             }
         }
-        self.train.clear();
+        self.next.train.clear();
     }
+
+    /// Puts the train into the lane, if others have time for it. Else it is sealed at once, while it is in this
+    /// processor's cache, and leaves when all before it have.
+    fn put(&mut self, outlet: &mut impl Outlet) {
+        let is_shared = self.is_backed_up && self.device.crew.call(self.next.train.len());
+        if !is_shared && self.lane.is_empty() {
+            self.next.seal();
+            return send(&mut self.next, outlet);
+        }
+        while self.lane.is_full() {
+            self.advance_or_yield(outlet);
+        }
+        self.lane.put(&mut self.next);
+        if !is_shared {
+            while self.advance(outlet) {}
+        }
+    }
+
+    /// Sends what is sealed, or else seals what waits; false when there is neither.
+    pub(super) fn advance(&mut self, outlet: &mut impl Outlet) -> bool {
+        self.take_out(outlet) || work(self.lane.lane()) != Worked::Nothing
+    }
+
+    /// When everything in the lane is in others' hands, lets them go on.
+    fn advance_or_yield(&mut self, outlet: &mut impl Outlet) {
+        if !self.advance(outlet) {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Sends what is sealed and next in order; false if there is nothing.
+    fn take_out(&mut self, outlet: &mut impl Outlet) -> bool {
+        let finished = self.lane.finished();
+        let count = finished.iter().flatten().count();
+        for mut outgoing in finished.into_iter().flatten() {
+            send(&mut outgoing, outlet);
+        }
+        self.lane.took(count);
+        count > 0
+    }
+
+    /// Whether its lane is empty.
+    pub(super) fn is_idle(&self) -> bool {
+        self.lane.is_empty()
+    }
+
+    /// See [`Owner::sleep`].
+    pub(super) fn may_sleep(&self) -> bool {
+        self.lane.is_empty() || self.lane.sleep()
+    }
+}
+
+/// Sends what is sealed, and leaves an empty train.
+fn send(Outgoing { train, grant }: &mut Outgoing, outlet: &mut impl Outlet) {
+    let leave = (train.bound_for().cloned(), grant.take());
+    if let (Some((peer, ecn)), Some(Grant { endpoint: Some(endpoint), .. })) = leave {
+        let (messages, stride) = train.messages();
+        outlet.send(&peer, endpoint, messages, stride, ecn);
+    }
+    train.clear();
 }

@@ -58,8 +58,8 @@ pub struct Group<'s, 'p> {
 pub enum Delivery {
     /// In one write.
     Whole,
-    /// The kernel refused the super-packet, so its packets were written singly. If that keeps happening, the offload
-    /// had better be switched off.
+    /// The kernel refused the super-packet, so its packets were written singly. If that keeps happening,
+    /// [`Tun::offloads`](crate::tun::Tun::offloads) no longer has the offload.
     OneByOne,
 }
 
@@ -134,14 +134,18 @@ impl<'p> Group<'_, 'p> {
         }
         match queue.write(&self.hdr, &slices[..len]) {
             Ok(()) => Ok(Delivery::Whole),
-            Err(error) if Fault::of(&error) == Fault::Refused => {
+            Err(error) if matches!(Fault::of(&error), Fault::Gone | Fault::Down) => {
+                queue.dropped(self.packets.len());
+                Err(error)
+            }
+            // Refused, or too large for the memory that is free just now.
+            Err(_) => {
                 let mut result = Ok(());
                 for packet in self.packets {
                     result = result.and(write_one(queue, packet));
                 }
                 result.map(|()| Delivery::OneByOne)
             }
-            Err(error) => Err(error),
         }
     }
 }
@@ -396,6 +400,35 @@ mod tests {
             let before = received("wg0");
             assert_eq!(group.write_to(&tun.queues()[0]).expect("written"), Delivery::OneByOne);
             assert_eq!(received("wg0") - before, 5);
+        });
+    }
+
+    #[test]
+    fn a_kind_that_is_always_refused_is_given_up() {
+        isolated(|| {
+            let tun = Tun::open(&TunOptions::new("wg0")).expect("a device");
+            if !tun.offloads().udp {
+                return eprintln!("skipped: no UDP offload of TUN before Linux 6.2");
+            }
+            Config::open().expect("netlink").set_up(if_index("wg0").expect("it"), true).expect("up");
+            let packets = datagrams(5);
+            let slices: Vec<&[u8]> = packets.iter().map(Vec::as_slice).collect();
+            let (queue, before) = (&tun.queues()[0], received("wg0"));
+            let mut writes = 0;
+            while tun.offloads().udp {
+                let mut group = groups(&slices, tun.offloads()).next().expect("a group");
+                // Checksums beyond the packet's end.
+                group.hdr.csum_start = u16::MAX;
+                assert_eq!(group.write_to(queue).expect("written"), Delivery::OneByOne);
+                writes += 1;
+                assert!(writes < 100, "refusals teach nothing");
+            }
+            assert!(tun.offloads().tcp && tun.agreed_offloads().udp, "only UDP's are given up");
+            assert_eq!(groups(&slices, tun.offloads()).count(), 5);
+            let stats = queue.stats();
+            assert_eq!((stats.udp.refused, stats.udp.written, stats.dropped), (writes, 0, 0));
+            assert_eq!(stats.single.written, 5 * writes);
+            assert_eq!(received("wg0") - before, 5 * writes);
         });
     }
 

@@ -7,10 +7,12 @@
 //! After creation, everything is asked of the descriptor, never of the name: the device may move to another network
 //! namespace, or be renamed.
 
+mod counters;
 mod error;
 mod name;
 mod open;
 mod queue;
+mod steering;
 mod sys;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -18,7 +20,10 @@ mod virtio;
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
+use counters::Joining;
+pub use counters::{KindStats, TunStats};
 pub use error::{Fault, TunError};
 pub use name::{MAX_NAME_LEN, check_name};
 pub use queue::{MAX_PARTS, Read, TunQueue};
@@ -76,7 +81,9 @@ impl TunOptions {
 #[derive(Debug)]
 pub struct Tun {
     queues: Vec<TunQueue>,
-    offloads: Offloads,
+    writers: Vec<TunQueue>,
+    wanted: Offloads,
+    joining: Arc<Joining>,
 }
 
 impl Tun {
@@ -101,16 +108,47 @@ impl Tun {
         open::from_fd(fd, offloads)
     }
 
-    /// Its queues, at least one.
+    /// The queues to read from, at least one.
     #[must_use]
     pub fn queues(&self) -> &[TunQueue] {
         &self.queues
     }
 
-    /// The offloads in effect.
+    /// The queue for worker `number` to write through: on a device with several queues not one of [`queues`], since
+    /// writing through those would move flows from one to another.
+    ///
+    /// [`queues`]: Self::queues
+    #[must_use]
+    pub fn writer(&self, number: usize) -> &TunQueue {
+        let writers = if self.writers.is_empty() { &self.queues } else { &self.writers };
+        &writers[number % writers.len()]
+    }
+
+    /// The offloads that were asked for when it was opened.
+    #[must_use]
+    pub fn wanted_offloads(&self) -> Offloads {
+        self.wanted
+    }
+
+    /// The offloads that the kernel agreed to when it was opened: which super-packets it hands out.
+    #[must_use]
+    pub fn agreed_offloads(&self) -> Offloads {
+        self.joining.agreed()
+    }
+
+    /// The offloads in effect: which super-packets may be built for it. Those agreed to, less the kinds that the kernel
+    /// has refused so often since that nobody should go on trying.
     #[must_use]
     pub fn offloads(&self) -> Offloads {
-        self.offloads
+        self.joining.allowed()
+    }
+
+    /// How much all queues together have moved.
+    #[must_use]
+    pub fn stats(&self) -> TunStats {
+        let mut total = TunStats::default();
+        self.queues.iter().chain(&self.writers).for_each(|queue| total += queue.stats());
+        total
     }
 
     /// The interface's present name.

@@ -4,10 +4,13 @@ use std::ffi::c_int;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 
+use super::counters::Joining;
+use super::steering::Queues;
 use super::{Offloads, Tun, TunError, TunOptions, TunQueue, VirtioNetHdr, check_name, sys};
 use crate::netlink::tun_info;
 
@@ -22,7 +25,20 @@ struct First {
 
 pub(super) fn open(options: &TunOptions) -> Result<Tun, TunError> {
     check_name(&options.name)?;
-    let base = base_flags(options.offloads);
+    match open_framed(options, options.offloads.vnet_hdr) {
+        Err(TunError::Failed(step, error))
+            if options.offloads.vnet_hdr && error.raw_os_error() == Some(libc::EINVAL) =>
+        {
+            log::debug!("{step} failed: {error}; trying without the virtio-net header");
+            open_framed(options, false)
+        }
+        result => result,
+    }
+}
+
+/// Opens the device with or without virtio-net headers.
+fn open_framed(options: &TunOptions, vnet_hdr: bool) -> Result<Tun, TunError> {
+    let base = base_flags(vnet_hdr);
     let (first, created) = match create(options, base)? {
         Some(first) => (first, true),
         None => (attach_existing(&options.name, base)?, false),
@@ -33,10 +49,8 @@ pub(super) fn open(options: &TunOptions) -> Result<Tun, TunError> {
         sys::set_mtu(&first.name, options.mtu).map_err(failed)?;
     }
     let wanted = if first.multi_queue { options.queues.max(1) } else { 1 };
-    let more = (1..wanted)
-        .map(|_| attach(&first.name, base | libc::IFF_MULTI_QUEUE).map(|(fd, _)| fd))
-        .collect::<Result<Vec<_>, _>>()?;
-    finish(first.fd, more, options.offloads)
+    let attach_another = || attach(&first.name, base | libc::IFF_MULTI_QUEUE).map(|(fd, _)| fd);
+    finish(Queues::several(first.fd, wanted, attach_another)?, options.offloads)
 }
 
 pub(super) fn from_fd(fd: OwnedFd, offloads: Offloads) -> Result<Tun, TunError> {
@@ -47,7 +61,7 @@ pub(super) fn from_fd(fd: OwnedFd, offloads: Offloads) -> Result<Tun, TunError> 
         Ok(())
     };
     nonblock().map_err(|_| TunError::BadDescriptor("it cannot be made non-blocking"))?;
-    finish(fd, Vec::new(), offloads)
+    finish(Queues::one(fd), offloads)
 }
 
 /// `IFF_TUN_EXCL` makes sure that the device is new; `None` if one of that name exists.
@@ -114,14 +128,15 @@ fn open_clone_device() -> Result<OwnedFd, TunError> {
     }
 }
 
-const fn base_flags(offloads: Offloads) -> c_int {
-    libc::IFF_TUN | libc::IFF_NO_PI | if offloads.vnet_hdr { libc::IFF_VNET_HDR } else { 0 }
+const fn base_flags(vnet_hdr: bool) -> c_int {
+    libc::IFF_TUN | libc::IFF_NO_PI | if vnet_hdr { libc::IFF_VNET_HDR } else { 0 }
 }
 
 /// Reads back what the device is and agrees with it on offloads, which are the device's, not a queue's.
-fn finish(first: OwnedFd, more: Vec<OwnedFd>, wanted: Offloads) -> Result<Tun, TunError> {
+fn finish(fds: Queues, wanted: Offloads) -> Result<Tun, TunError> {
+    let first = &fds.attached[0];
     let interface =
-        sys::interface(&first).map_err(|_| TunError::BadDescriptor("it is not an attached TUN device"))?;
+        sys::interface(first).map_err(|_| TunError::BadDescriptor("it is not an attached TUN device"))?;
     if interface.flags & libc::IFF_TUN == 0 {
         return Err(TunError::BadDescriptor("it is a TAP device, open it with IFF_TUN"));
     }
@@ -130,12 +145,12 @@ fn finish(first: OwnedFd, more: Vec<OwnedFd>, wanted: Offloads) -> Result<Tun, T
     if vnet_hdr {
         let failed =
             |error| TunError::Failed(format!("setting the header length of {}", interface.name), error);
-        sys::set_vnet_hdr_len(&first, VirtioNetHdr::LEN).map_err(failed)?;
+        sys::set_vnet_hdr_len(first, VirtioNetHdr::LEN).map_err(failed)?;
     }
-    let offloads = Offloads { vnet_hdr, ..wanted };
-    let offloads = if vnet_hdr { negotiate(&first, offloads) } else { Offloads::NONE };
-    let queues = std::iter::once(first).chain(more).map(|fd| TunQueue::new(fd, vnet_hdr)).collect();
-    Ok(Tun { queues, offloads })
+    let offloads = if vnet_hdr { negotiate(first, wanted) } else { Offloads::NONE };
+    let joining = Arc::new(Joining::new(offloads));
+    let queues = |fds: Vec<OwnedFd>| fds.into_iter().map(|fd| TunQueue::new(fd, joining.clone())).collect();
+    Ok(Tun { queues: queues(fds.attached), writers: queues(fds.detached), wanted, joining: joining.clone() })
 }
 
 /// Asks for the offloads wanted, then for ever less, until the kernel agrees.

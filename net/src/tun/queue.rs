@@ -2,11 +2,13 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::sys::uio::{readv, writev};
 
-use super::VirtioNetHdr;
+use super::counters::{Counters, Joining, Kind};
+use super::{Fault, TunStats, VirtioNetHdr};
 
 /// Most parts that a packet handed to [`TunQueue::write`] may consist of.
 pub const MAX_PARTS: usize = 129;
@@ -21,15 +23,20 @@ pub struct Read {
 }
 
 /// A queue of a TUN device, non-blocking. Any thread may use it; the kernel keeps packets whole.
+///
+/// It counts what it moves ([`stats`](Self::stats)), and tells the device when the kernel keeps refusing a kind of
+/// super-packet.
 #[derive(Debug)]
 pub struct TunQueue {
     fd: OwnedFd,
     vnet_hdr: bool,
+    joining: Arc<Joining>,
+    counters: Counters,
 }
 
 impl TunQueue {
-    pub(super) fn new(fd: OwnedFd, vnet_hdr: bool) -> Self {
-        Self { fd, vnet_hdr }
+    pub(super) fn new(fd: OwnedFd, joining: Arc<Joining>) -> Self {
+        Self { fd, vnet_hdr: joining.agreed().vnet_hdr, joining, counters: Counters::default() }
     }
 
     /// Reads one packet into `buf`; `None` if none is waiting.
@@ -37,7 +44,7 @@ impl TunQueue {
     /// The kernel cuts longer packets off in silence, so give `buf` 65,535 bytes, the longest of super-packets.
     ///
     /// # Errors
-    /// See [`Fault`](super::Fault): only [`Gone`](super::Fault::Gone) ends reading. A device that is down has
+    /// See [`Fault`]: only [`Gone`](Fault::Gone) ends reading. A device that is down has
     /// nothing to read rather than an error.
     pub fn read(&self, buf: &mut [u8]) -> io::Result<Option<Read>> {
         let mut hdr = [0; VirtioNetHdr::LEN];
@@ -53,7 +60,9 @@ impl TunQueue {
         };
         // A descriptor that a parent handed over might be anything that can be read; a TUN device is never short.
         let len = n.checked_sub(hdr_len).ok_or(io::ErrorKind::UnexpectedEof)?;
-        Ok(Some(Read { hdr: VirtioNetHdr::from_bytes(hdr), len }))
+        let hdr = VirtioNetHdr::from_bytes(hdr);
+        self.counters.read(Kind::of(&hdr));
+        Ok(Some(Read { hdr, len }))
     }
 
     /// Writes one packet, the concatenation of `parts`, of at most [`MAX_PARTS`].
@@ -61,16 +70,41 @@ impl TunQueue {
     /// On a device without `IFF_VNET_HDR`, `hdr` must be all zero: nobody would heed it.
     ///
     /// # Errors
-    /// See [`Fault`](super::Fault). [`io::ErrorKind::InvalidInput`]: too many parts, or a header that the device
+    /// See [`Fault`]. [`io::ErrorKind::InvalidInput`]: too many parts, or a header that the device
     /// cannot carry.
     pub fn write(&self, hdr: &VirtioNetHdr, parts: &[IoSlice<'_>]) -> io::Result<()> {
-        let hdr = hdr.to_bytes();
+        let (kind, hdr) = (Kind::of(hdr), hdr.to_bytes());
         // A lone packet must not pay for clearing the long array.
-        if parts.len() < 4 {
+        let result = if parts.len() < 4 {
             self.write_framed(&hdr, parts, &mut [IoSlice::new(&[]); 4])
         } else {
             self.write_framed(&hdr, parts, &mut [IoSlice::new(&[]); 1 + MAX_PARTS])
+        };
+        match &result {
+            Ok(()) => {
+                self.counters.written(kind);
+                self.joining.taken(kind);
+            }
+            Err(_) if kind == Kind::Single => self.dropped(1),
+            Err(error) => {
+                self.counters.refused(kind);
+                if Fault::of(error) == Fault::Refused {
+                    self.joining.refused(kind);
+                }
+            }
         }
+        result
+    }
+
+    /// Counts packets that will not be written.
+    pub(crate) fn dropped(&self, packets: usize) {
+        self.counters.dropped(packets);
+    }
+
+    /// How much this queue has moved.
+    #[must_use]
+    pub fn stats(&self) -> TunStats {
+        self.counters.stats()
     }
 
     fn write_framed<'a>(

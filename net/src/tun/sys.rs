@@ -27,6 +27,17 @@ pub(super) fn attach(fd: &OwnedFd, name: &str, flags: c_int) -> io::Result<Strin
     Ok(to_string(&request.ifr_name))
 }
 
+/// `TUNSETQUEUE` with `IFF_DETACH_QUEUE`: no more packets come to this queue, and those that wait in it are dropped.
+///
+/// `EINVAL` for a device without `IFF_MULTI_QUEUE`.
+pub(super) fn detach(fd: &OwnedFd) -> io::Result<()> {
+    let mut request = request("");
+    request.ifr_ifru.ifru_flags = libc::IFF_DETACH_QUEUE as libc::c_short;
+    // SAFETY: TUNSETQUEUE reads one ifreq, which lives through the call.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETQUEUE, &raw mut request) })?;
+    Ok(())
+}
+
 /// `TUNGETIFF`. `EBADFD` once the device is deleted, wherever it lived.
 pub(super) fn interface(fd: impl AsFd) -> io::Result<Interface> {
     let mut request = request("");

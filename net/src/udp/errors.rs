@@ -45,6 +45,8 @@ pub(super) trait SendError {
     fn may_be_source(&self) -> bool;
     /// Segmentation may be to blame: the stride exceeds the path's MTU, or the route can't segment or checksum.
     fn may_be_gso(&self) -> bool;
+    /// No reason is known that would last: the same packet may well pass the next time.
+    fn may_be_chance(&self) -> bool;
     /// Only this packet is refused (too long; dropped by a firewall rule that may let the next one pass).
     fn is_about_one_packet(&self) -> bool;
 }
@@ -80,8 +82,12 @@ impl SendError for io::Error {
         )
     }
 
+    fn may_be_chance(&self) -> bool {
+        matches!(self.raw_os_error(), Some(libc::EIO | libc::EINVAL))
+    }
+
     fn is_about_one_packet(&self) -> bool {
-        matches!(self.raw_os_error(), Some(libc::EMSGSIZE | libc::EPERM))
+        matches!(self.raw_os_error(), Some(libc::EMSGSIZE | libc::EPERM | libc::EIO | libc::EINVAL))
     }
 }
 

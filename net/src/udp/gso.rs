@@ -1,40 +1,61 @@
 //! What is known of segmentation being refused.
 //!
-//! `EIO` means that a route can't do it at all (IPsec, a device without checksums): segmentation ends for the socket.
-//! `EINVAL` or `EMSGSIZE` mean that the stride exceeds the MTU of one path: strides from that one up, to that one
-//! address, go out packet by packet for [`REFUSED_TRAINS`] trains, then it is tried again, since paths change.
+//! `EIO` means that a route can't do it at all (IPsec; before Linux 6.11 a device without checksums), `EINVAL` or
+//! `EMSGSIZE` that the stride exceeds the MTU of one path. Either way trains to that one address, of that stride or
+//! more, go out packet by packet for [`REFUSED_TRAINS`] trains, then it is tried again, since paths change.
+//!
+//! Where all routes are like that, remembering addresses does not help: there may be thousands. After
+//! [`EIO_PATIENCE`] times `EIO` without a success in between the socket gives segmentation up, for as many trains.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-/// How many trains a refusal lasts.
+/// How many trains a refusal lasts. One refused call in a thousand is not worth avoiding.
 const REFUSED_TRAINS: u16 = 1_000;
+
+/// Times `EIO`, with no success in between, after which it is the socket's and not an address's.
+const EIO_PATIENCE: u32 = 4;
 
 /// Addresses remembered at a time; a collision forgets the older one, which costs one refused call to learn again.
 const SLOTS: usize = 16;
 
 /// Segmentation state of one socket.
 pub(super) struct GsoState {
-    enabled: AtomicBool,
+    /// Switched on, and known to the kernel.
+    available: bool,
+    eio_in_a_row: AtomicU32,
+    /// Trains for which it is given up.
+    given_up_for: AtomicU32,
     refusals: [AtomicU64; SLOTS],
 }
 
 impl GsoState {
-    pub fn new(enabled: bool) -> Self {
-        Self { enabled: AtomicBool::new(enabled), refusals: [const { AtomicU64::new(0) }; SLOTS] }
+    pub fn new(available: bool) -> Self {
+        Self {
+            available,
+            eio_in_a_row: AtomicU32::new(0),
+            given_up_for: AtomicU32::new(0),
+            refusals: [const { AtomicU64::new(0) }; SLOTS],
+        }
     }
 
-    pub fn is_enabled(&self) -> bool {
-        self.enabled.load(Relaxed)
+    pub fn is_available(&self) -> bool {
+        self.available
     }
 
-    pub fn disable(&self) {
-        self.enabled.store(false, Relaxed);
+    /// Whether the last tries all ended in `EIO`; it may be about to be tried again.
+    pub fn is_given_up(&self) -> bool {
+        self.eio_in_a_row.load(Relaxed) >= EIO_PATIENCE
+    }
+
+    /// How many addresses are known to which trains of some stride go packet by packet.
+    pub fn refused_addresses(&self) -> usize {
+        self.refusals.iter().filter(|slot| Refusal::unpack(slot.load(Relaxed)).is_some()).count()
     }
 
     /// Whether to try a train of this stride to this address with segmentation; counts the train if not.
     pub fn allows(&self, to: IpAddr, stride: u16) -> bool {
-        if !self.is_enabled() {
+        if !self.available || self.counts_as_given_up() {
             return false;
         }
         let (slot, tag) = self.slot(to);
@@ -49,10 +70,45 @@ impl GsoState {
         false
     }
 
+    fn counts_as_given_up(&self) -> bool {
+        let left = self.given_up_for.load(Relaxed);
+        if left > 0 {
+            // A lost race: as above.
+            let _ = self.given_up_for.compare_exchange(left, left - 1, Relaxed, Relaxed);
+        }
+        left > 0
+    }
+
     /// Remembers that this stride was refused to this address.
     pub fn refuse(&self, to: IpAddr, stride: u16) {
         let (slot, tag) = self.slot(to);
         slot.store(Refusal { tag, stride, trains_left: REFUSED_TRAINS }.pack(), Relaxed);
+    }
+
+    /// Remembers that any segmentation was refused to this address (`EIO`); true if it is given up thereupon.
+    pub fn refuse_all(&self, to: IpAddr) -> bool {
+        let in_a_row = self.eio_in_a_row.load(Relaxed).saturating_add(1);
+        self.eio_in_a_row.store(in_a_row, Relaxed);
+        if in_a_row < EIO_PATIENCE {
+            self.refuse(to, 0);
+            return false;
+        }
+        self.forget(to);
+        self.given_up_for.store(REFUSED_TRAINS.into(), Relaxed);
+        in_a_row == EIO_PATIENCE
+    }
+
+    /// Notes that segmentation works.
+    pub fn succeeded(&self) {
+        // Nearly always it is zero already.
+        if self.eio_in_a_row.load(Relaxed) != 0 {
+            self.eio_in_a_row.store(0, Relaxed);
+        }
+    }
+
+    /// Otherwise the address's own thousand trains would begin when the socket's end.
+    fn forget(&self, to: IpAddr) {
+        self.slot(to).0.store(0, Relaxed);
     }
 
     fn slot(&self, to: IpAddr) -> (&AtomicU64, u32) {
@@ -113,9 +169,48 @@ mod tests {
     }
 
     #[test]
-    fn disabled_is_for_good() {
-        let gso = GsoState::new(true);
-        gso.disable();
+    fn what_is_switched_off_stays_off() {
+        let gso = GsoState::new(false);
         assert!((0..3_000).all(|_| !gso.allows(ip("192.0.2.1"), 100)));
+        assert!(!gso.is_given_up());
+    }
+
+    #[test]
+    fn one_eio_is_about_one_address() {
+        let gso = GsoState::new(true);
+        assert!(!gso.refuse_all(ip("192.0.2.1")));
+        assert!(!gso.allows(ip("192.0.2.1"), 1));
+        assert!(gso.allows(ip("192.0.2.2"), 1452));
+        assert_eq!((gso.is_given_up(), gso.refused_addresses()), (false, 1));
+    }
+
+    #[test]
+    fn successes_in_between_keep_the_socket_trying() {
+        let gso = GsoState::new(true);
+        for _ in 0..10 * EIO_PATIENCE {
+            gso.refuse_all(ip("192.0.2.1"));
+            gso.succeeded();
+        }
+        assert!(!gso.is_given_up() && gso.allows(ip("192.0.2.2"), 1452));
+    }
+
+    #[test]
+    fn nothing_but_eio_ends_it_for_all_and_one_success_begins_it_again() {
+        let gso = GsoState::new(true);
+        let addresses = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::1"].map(ip);
+        let ended: Vec<bool> = addresses.iter().map(|to| gso.refuse_all(*to)).collect();
+        assert_eq!(ended, [false, false, false, true], "said once");
+        let stranger = ip("198.51.100.9");
+        for _ in 0..3 {
+            assert!(gso.is_given_up());
+            let trains = (0..).take_while(|_| !gso.allows(stranger, 1452)).count();
+            assert_eq!(trains, usize::from(REFUSED_TRAINS));
+            assert!(!gso.refuse_all(stranger), "tried once, refused again");
+        }
+        while !gso.allows(stranger, 1452) {}
+        gso.succeeded();
+        assert!(!gso.is_given_up() && gso.allows(stranger, 1452));
+        assert!(!gso.refuse_all(stranger), "patience starts again");
+        assert!(!gso.is_given_up());
     }
 }

@@ -30,7 +30,7 @@ mod socket;
 pub use addr::LocalAddr;
 pub use bind::{BindError, BindOptions, Bound, Pair, bind};
 pub use errors::is_transient;
-pub use recv::{Received, RecvBatch, SLOT_LEN};
+pub use recv::{Received, RecvBatch, RecvBuffer, SLOT_LEN};
 pub use send::SendReport;
 pub use socket::{UdpSocket, UdpStats};
 

@@ -13,7 +13,7 @@ use super::socket::{Counters, UdpSocket};
 /// Bytes that a slot can take: more than any UDP payload or coalesced train.
 pub const SLOT_LEN: usize = 1 << 16;
 
-/// Distance between slots. Not a power of two, or the first bytes of all slots, which every packet touches, would
+/// Size of a slot's memory. Not a power of two, or the first bytes of all slots, which every packet touches, would
 /// compete for the same few cache sets.
 const SLOT_DISTANCE: usize = SLOT_LEN + 17 * 64;
 
@@ -39,22 +39,52 @@ impl Received {
     }
 }
 
+/// The memory of a slot: room for the longest train.
+#[derive(Debug)]
+pub struct RecvBuffer(Box<[u8]>);
+
+impl Default for RecvBuffer {
+    fn default() -> Self {
+        Self(vec![0; SLOT_DISTANCE].into())
+    }
+}
+
+impl RecvBuffer {
+    /// Its length in bytes: some more than [`SLOT_LEN`].
+    pub const LEN: usize = SLOT_DISTANCE;
+
+    /// The train of `len` bytes that was received into it.
+    ///
+    /// # Panics
+    ///
+    /// If `len` is more than [`SLOT_LEN`].
+    pub fn train_mut(&mut self, len: usize) -> &mut [u8] {
+        assert!(len <= SLOT_LEN);
+        &mut self.0[..len]
+    }
+}
+
 /// Reusable slots to receive into.
 ///
 /// Each slot reserves 66,624 bytes of address space; memory is used only up to the longest train that it ever held,
-/// since pages are touched on first use. A worker's 16 slots are thus 1.02 MiB at most.
+/// since pages are touched on first use. 16 slots are thus 1.02 MiB at most.
 pub struct RecvBatch {
-    data: Box<[u8]>,
+    slots: Box<[RecvBuffer]>,
     addrs: Box<[RawAddr]>,
     controls: Box<[ControlBuffer]>,
     iovecs: Box<[libc::iovec]>,
     messages: Box<[libc::mmsghdr]>,
     /// The trains of the last call, each with its slot.
     received: Vec<(usize, Received)>,
+    /// How many messages, from the first, the last call overwrote.
+    used: usize,
+    /// How many slots the next call may fill.
+    limit: usize,
 }
 
-// SAFETY: the raw pointers in `iovecs` and `messages` lead only into this value's own boxes, are rewritten before
-// each use under `&mut self`, and are never followed elsewhere.
+// SAFETY: the raw pointers in `iovecs` and `messages` lead only into this value's own boxes, which stay where they are
+// while it moves. A slot whose buffer was exchanged was in use by the last call, and is pointed at the new one before
+// the next. Nothing follows them elsewhere.
 unsafe impl Send for RecvBatch {}
 // SAFETY: as above; nothing follows them through a shared reference.
 unsafe impl Sync for RecvBatch {}
@@ -67,12 +97,14 @@ impl RecvBatch {
         // SAFETY: an all-zero mmsghdr is an empty message.
         let message: libc::mmsghdr = unsafe { mem::zeroed() };
         Self {
-            data: vec![0; slots * SLOT_DISTANCE].into(),
+            slots: (0..slots).map(|_| RecvBuffer::default()).collect(),
             addrs: vec![RawAddr::unset(); slots].into(),
             controls: vec![ControlBuffer::new(); slots].into(),
             iovecs: vec![iovec; slots].into(),
             messages: vec![message; slots].into(),
             received: Vec::with_capacity(slots),
+            used: slots,
+            limit: slots,
         }
     }
 
@@ -94,26 +126,46 @@ impl RecvBatch {
     /// The `index`th train of the last call, below [`len`](Self::len).
     pub fn get_mut(&mut self, index: usize) -> Option<(&Received, &mut [u8])> {
         let (slot, received) = self.received.get(index)?;
-        let start = slot * SLOT_DISTANCE;
-        Some((received, self.data.get_mut(start..start + received.len)?))
+        Some((received, self.slots[*slot].train_mut(received.len)))
+    }
+
+    /// Takes the `index`th train of the last call out, in exchange for another buffer; a train is to be taken once.
+    ///
+    /// # Panics
+    ///
+    /// If there are not so many trains.
+    pub fn take(&mut self, index: usize, buffer: &mut RecvBuffer) -> Received {
+        let (slot, received) = self.received[index];
+        mem::swap(&mut self.slots[slot], buffer);
+        received
     }
 
     /// The trains of the last call in the order of arrival.
     pub fn trains(&mut self) -> impl Iterator<Item = (&Received, &mut [u8])> {
-        let slots = self.data.chunks_exact_mut(SLOT_DISTANCE).enumerate();
+        let slots = self.slots.iter_mut().enumerate();
         let mut wanted = self.received.iter().peekable();
         slots.filter_map(move |(index, slot)| {
             let (_, received) = wanted.next_if(|(wanted, _)| *wanted == index)?;
-            Some((received, &mut slot[..received.len]))
+            Some((received, slot.train_mut(received.len)))
         })
     }
 
-    /// Points every message at its slot, with the full capacities that the last call overwrote.
+    /// Lets the next calls fill `slots` slots at most, and at least one.
+    pub fn set_limit(&mut self, slots: usize) {
+        self.limit = slots.clamp(1, self.slots());
+    }
+
+    /// Whether the last call filled as many slots as it might: more may be waiting.
+    pub fn is_full(&self) -> bool {
+        self.received.len() >= self.limit
+    }
+
+    /// Points the messages that the last call overwrote at their slots again, with their full capacities.
     fn prepare(&mut self) {
-        let slots = self.data.chunks_exact_mut(SLOT_DISTANCE);
-        let parts = self.addrs.iter_mut().zip(&mut self.controls).zip(&mut self.iovecs).zip(slots);
-        for (message, (((addr, control), iovec), slot)) in self.messages.iter_mut().zip(parts) {
-            *iovec = libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: SLOT_LEN };
+        let parts = self.addrs.iter_mut().zip(&mut self.controls).zip(&mut self.iovecs).zip(&mut self.slots);
+        for (message, (((addr, control), iovec), slot)) in self.messages.iter_mut().zip(parts).take(self.used)
+        {
+            *iovec = libc::iovec { iov_base: slot.0.as_mut_ptr().cast(), iov_len: SLOT_LEN };
             let header = &mut message.msg_hdr;
             header.msg_name = ptr::from_mut(addr).cast();
             header.msg_namelen = RawAddr::CAPACITY;
@@ -124,6 +176,8 @@ impl RecvBatch {
             header.msg_flags = 0;
             message.msg_len = 0;
         }
+        // What a call that fails leaves behind in the first one is not documented.
+        self.used = 1;
     }
 
     /// Notes what the first `filled` messages hold; returns how many were unusable.
@@ -149,7 +203,7 @@ pub(super) fn receive(socket: &UdpSocket, batch: &mut RecvBatch) -> io::Result<u
             libc::recvmmsg(
                 socket.as_fd().as_raw_fd(),
                 batch.messages.as_mut_ptr(),
-                batch.messages.len() as libc::c_uint,
+                batch.limit as libc::c_uint,
                 libc::MSG_DONTWAIT as _,
                 ptr::null_mut(),
             )
@@ -164,6 +218,7 @@ pub(super) fn receive(socket: &UdpSocket, batch: &mut RecvBatch) -> io::Result<u
             }
         }
     };
+    batch.used = filled + 1;
     let dropped = batch.collect(filled);
     let trains = batch.received.iter().filter(|(_, received)| received.stride < received.len).count();
     Counters::add(&socket.counters.recv_drops, dropped as u64);

@@ -1,8 +1,9 @@
 //! Sending: a train in as few system calls as the kernel allows, and what to do when it does not.
 //!
 //! The ladder, from the top: all segments in one `sendmsg` from the pinned source; the same from any source; packets
-//! one by one (`sendmmsg`); dropped. Which rung failed is not always in the error: `EINVAL` is both "that source is
-//! not ours" and "a segment exceeds the MTU". Then packets go out one by one, and their fate tells which it was.
+//! one by one (`sendmmsg`), once more where `EIO` or `EINVAL` has no apparent reason; dropped. Which rung failed is not
+//! always in the error: `EINVAL` is both "that source is not ours" and "a segment exceeds the MTU". Then packets go out
+//! one by one, and their fate tells which it was.
 
 use std::io;
 use std::mem;
@@ -47,6 +48,8 @@ pub(super) struct Transmission<'a> {
     tos: u8,
     stride: usize,
     give_up: Option<Instant>,
+    /// The packet at hand was refused once for no apparent reason.
+    retried: bool,
     report: SendReport,
 }
 
@@ -61,7 +64,17 @@ impl<'a> Transmission<'a> {
         let raw_to = RawAddr::encode(to);
         // A source of the other family can't have been meant for this destination.
         let source = from.filter(|from| from.ip.is_ipv6() == to.is_ipv6());
-        Self { socket, to, raw_to, source, tos, stride, give_up: None, report: SendReport::default() }
+        Self {
+            socket,
+            to,
+            raw_to,
+            source,
+            tos,
+            stride,
+            give_up: None,
+            retried: false,
+            report: SendReport::default(),
+        }
     }
 
     pub fn run(mut self, train: &[u8]) -> SendReport {
@@ -96,6 +109,7 @@ impl<'a> Transmission<'a> {
         loop {
             let Err(error) = self.sendmsg(chunk, Some(stride)) else {
                 Counters::add(&self.socket.counters.gso_sends, 1);
+                self.socket.gso.succeeded();
                 return self.sent(chunk);
             };
             if error.may_be_gso() {
@@ -117,8 +131,12 @@ impl<'a> Transmission<'a> {
         }
         Counters::add(&self.socket.counters.gso_fallbacks, 1);
         if error.raw_os_error() == Some(libc::EIO) {
-            log::debug!("UDP segmentation offload is broken towards {}: off for this socket", self.to.ip());
-            self.socket.gso.disable();
+            let gave_up = self.socket.gso.refuse_all(self.to.ip());
+            if gave_up {
+                log::warn!(
+                    "the kernel keeps refusing UDP segmentation ({error}): packets go one by one for now"
+                );
+            }
         } else {
             self.socket.gso.refuse(self.to.ip(), stride);
         }
@@ -154,6 +172,8 @@ impl<'a> Transmission<'a> {
             true
         } else if error.is_full() {
             self.wait(error)
+        } else if error.may_be_chance() && !mem::replace(&mut self.retried, true) {
+            true
         } else {
             error.may_be_source() && self.source.take().is_some()
         }
@@ -180,6 +200,7 @@ impl<'a> Transmission<'a> {
     fn sent(&mut self, packets: &[u8]) {
         self.report.packets += packets.len().div_ceil(self.stride);
         self.report.bytes += packets.len();
+        self.retried = false;
     }
 
     fn drop(&mut self, packets: &[u8], error: io::Error) {

@@ -101,9 +101,19 @@ impl UdpSocket {
         self.gro
     }
 
-    /// Whether trains are sent with segmentation offload: switched on, supported, and not found broken since.
+    /// Whether trains are sent with segmentation offload: switched on and supported.
     pub fn has_gso(&self) -> bool {
-        self.gso.is_enabled()
+        self.gso.is_available()
+    }
+
+    /// Whether segmentation offload, though there, has been refused so often that it is hardly tried any more.
+    pub fn gave_up_gso(&self) -> bool {
+        self.gso.is_given_up()
+    }
+
+    /// Addresses (of the last few that mattered) to which segmentation was refused, and is not tried for now.
+    pub fn gso_refused_addresses(&self) -> usize {
+        self.gso.refused_addresses()
     }
 
     /// What happened so far.

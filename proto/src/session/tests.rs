@@ -235,7 +235,7 @@ fn a_key_of_three_minutes_neither_sends_nor_receives() {
     let (keypair, stride) = (current(b).keypair.clone(), message.len());
     let end = keypair.birth() + secs(180);
     assert!(keypair.open_train(&mut message.clone(), stride, end).is_none());
-    assert_eq!(keypair.open_train(&mut message, stride, just_before(end)).unwrap().messages().len(), 1);
+    assert_eq!(keypair.open_train(&mut message, stride, just_before(end)).unwrap().messages().count(), 1);
 }
 
 #[test]

@@ -1,0 +1,44 @@
+//! The benchmarks of Adit. Every one is a subcommand; `bench --help` lists them.
+
+mod copy_limit;
+mod isolate;
+mod peers;
+mod stats;
+mod uring;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Measures Adit: against other WireGuards, against the machine's limit.
+#[derive(Parser)]
+#[command(name = "bench", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Compare Adit with other userspace WireGuards and with the copy limit, through a tunnel on this machine
+    Peers(peers::Args),
+    /// Forward packets between a TUN device and UDP without any cryptography: what `peers` measures as the limit
+    CopyLimit(copy_limit::Args),
+    /// Compare io_uring with the plain system calls that the engine makes for a packet
+    Uring(uring::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Peers(args) => peers::run(&args),
+        Command::CopyLimit(args) => copy_limit::run(&args),
+        Command::Uring(args) => uring::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The workers as they see each other: who sleeps, who lends a hand, and the lanes where a hand is wanted.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+use adit_net::clock;
+use adit_net::poll::EventFd;
+
+use super::lane::{Lane, Worked};
+use super::rx::{self, Incoming};
+use super::tx::{self, Outgoing};
+use crate::state::Device;
+
+/// Workers at most. Each is a bit in a word; and their buffers are bounded, see [`buffer_bytes`](crate::buffer_bytes).
+pub const MAX_WORKERS: NonZeroUsize = NonZeroUsize::new(16).unwrap();
+
+/// A job of fewer bytes is done sooner than another processor is woken and has fetched it.
+pub(super) const WORTH_A_CALL: usize = 16 << 10;
+
+/// Whoever comes this late after being called, in nanoseconds, had to wait for a processor: all are busy.
+const LATE: u64 = 100_000;
+/// For how long nobody is called then, in nanoseconds.
+const RESPITE: u64 = 20_000_000;
+
+/// How many of `workers` have TUN queues and sockets. Sealing and opening is about half of the work, so the other half of
+/// the workers does nothing else.
+pub(crate) fn owners(workers: NonZeroUsize) -> NonZeroUsize {
+    const TWO: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1);
+    workers.div_ceil(TWO)
+}
+
+/// All workers of a device.
+pub(crate) struct Crew {
+    members: Vec<Member>,
+    owners: usize,
+    /// Bit `i`: worker `i` waits for events.
+    asleep: AtomicU64,
+    /// Bit `i`: worker `i` looks for work in the others' lanes.
+    helping: AtomicU64,
+    /// When somebody was last called, and until when nobody is to be.
+    called_at: AtomicU64,
+    quiet_until: AtomicU64,
+}
+
+/// What others may do with a worker: wake it, and work in its lanes.
+pub(crate) struct Member {
+    pub(crate) waker: EventFd,
+    pub(super) tx: Lane<Outgoing>,
+    pub(super) rx: Lane<Incoming>,
+}
+
+impl Crew {
+    /// # Errors
+    /// `EMFILE`, `ENFILE`, `ENOMEM`.
+    pub(crate) fn new(workers: NonZeroUsize) -> io::Result<Self> {
+        let member = |_| Ok(Member { waker: EventFd::new()?, tx: Lane::default(), rx: Lane::default() });
+        let members = (0..workers.get()).map(member).collect::<io::Result<_>>()?;
+        let zero = || AtomicU64::new(0);
+        Ok(Crew {
+            members,
+            owners: owners(workers).get(),
+            asleep: zero(),
+            helping: zero(),
+            called_at: zero(),
+            quiet_until: zero(),
+        })
+    }
+
+    /// How many of the workers have TUN queues and sockets: the first ones.
+    pub(crate) fn owners(&self) -> usize {
+        self.owners
+    }
+
+    pub(crate) fn wake_all(&self) {
+        self.members.iter().for_each(|member| member.waker.wake());
+    }
+
+    pub(super) fn member(&self, number: usize) -> &Member {
+        &self.members[number]
+    }
+
+    /// Calls a sleeping worker for a job of `bytes` that was put into a lane. True when somebody is there to do it;
+    /// false when its owner had better do it now.
+    pub(super) fn call(&self, bytes: usize) -> bool {
+        if self.members.len() == 1 || bytes < WORTH_A_CALL {
+            return false;
+        }
+        let asleep = self.asleep.load(SeqCst);
+        if asleep == 0 {
+            return self.helping.load(SeqCst) != 0;
+        }
+        let now = clock::boottime_ns();
+        if now < self.quiet_until.load(SeqCst) {
+            return false;
+        }
+        // The last ones have nothing else to do.
+        let number = asleep.ilog2();
+        let was_asleep = self.asleep.fetch_and(!(1 << number), SeqCst) & 1 << number != 0;
+        if was_asleep {
+            self.helping.fetch_or(1 << number, SeqCst);
+            self.called_at.store(now, SeqCst);
+            self.members[number as usize].waker.wake();
+        }
+        true
+    }
+
+    /// Whether a job waits in a lane of another than worker `number`.
+    pub(super) fn wants_help(&self, number: usize) -> bool {
+        self.others(number).any(|member| member.rx.waiting() > 0 || member.tx.waiting() > 0)
+    }
+
+    /// Worker `number` does one job of another's; false if none waits.
+    pub(super) fn help(&self, device: &Device, number: usize) -> bool {
+        for member in self.others(number) {
+            let worked = match rx::work(device, &member.rx) {
+                Worked::Nothing => tx::work(&member.tx),
+                worked => worked,
+            };
+            match worked {
+                Worked::Nothing => continue,
+                Worked::Done => {}
+                Worked::OwnerSleeps => member.waker.wake(),
+            }
+            self.set(&self.helping, number, true);
+            return true;
+        }
+        false
+    }
+
+    /// Those who have lanes in use, but for worker `number`.
+    fn others(&self, number: usize) -> impl Iterator<Item = &Member> {
+        let owners = self.members[..self.owners()].iter().enumerate();
+        owners.filter(move |(other, _)| *other != number).map(|(_, member)| member)
+    }
+
+    /// Worker `number` is about to wait for events.
+    pub(super) fn sleeps(&self, number: usize) {
+        if self.members.len() > 1 {
+            self.set(&self.helping, number, false);
+            self.set(&self.asleep, number, true);
+        }
+    }
+
+    /// Worker `number` has something to do that is not another's.
+    pub(super) fn is_occupied(&self, number: usize) {
+        self.set(&self.helping, number, false);
+    }
+
+    /// Sets or clears a worker's bit; the cache line stays shared if nothing changes.
+    fn set(&self, bits: &AtomicU64, number: usize, value: bool) {
+        let bit = 1 << number;
+        match (bits.load(SeqCst) & bit != 0, value) {
+            (false, true) => bits.fetch_or(bit, SeqCst),
+            (true, false) => bits.fetch_and(!bit, SeqCst),
+            _ => return,
+        };
+    }
+
+    /// Worker `number` has events, or was called.
+    pub(super) fn awakes(&self, number: usize) {
+        if self.members.len() == 1 {
+            return;
+        }
+        self.set(&self.asleep, number, false);
+        if self.helping.load(SeqCst) & 1 << number != 0 {
+            let now = clock::boottime_ns();
+            if now - self.called_at.load(SeqCst) > LATE {
+                self.quiet_until.store(now + RESPITE, SeqCst);
+            }
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Where a worker's packets go: to the interface and the sockets, or into a benchmark's memory.
+
+use std::io;
+use std::sync::Arc;
+
+use adit_net::segment::{Delivery, Group};
+use adit_net::tun::{Offloads, TunQueue};
+use adit_net::udp::Bound;
+
+use super::unreachable::Unreachable;
+use crate::endpoint::Endpoint;
+use crate::peer::Peer;
+use crate::state::Device;
+
+pub(super) trait Outlet {
+    /// A sealed train leaves for its peer. `ecn` are the two bits for the outer header.
+    fn send(&mut self, peer: &Arc<Peer>, to: Endpoint, train: &[u8], stride: usize, ecn: u8);
+
+    /// Which super-packets [`deliver`](Self::deliver) takes.
+    fn offloads(&self) -> Offloads;
+
+    /// A packet or super-packet has arrived.
+    fn deliver(&mut self, group: &Group<'_, '_>) -> io::Result<Delivery>;
+
+    /// A packet cannot be delivered; its sender is to be told.
+    fn unreachable(&mut self, packet: &[u8]);
+}
+
+/// The real one.
+pub(super) struct Ports<'a> {
+    pub(super) device: &'a Device,
+    /// The worker's number, which is also that of its sockets.
+    pub(super) number: usize,
+    /// None while the interface is down: what is still under way is dropped.
+    pub(super) bound: Option<&'a Bound>,
+    pub(super) tun: &'a TunQueue,
+    pub(super) limit: &'a mut Unreachable,
+}
+
+impl Outlet for Ports<'_> {
+    fn send(&mut self, peer: &Arc<Peer>, to: Endpoint, train: &[u8], stride: usize, ecn: u8) {
+        if let Some(bound) = self.bound {
+            self.device.send(peer, to, (bound, self.number), train, stride, ecn);
+        }
+    }
+
+    fn offloads(&self) -> Offloads {
+        self.device.tun.offloads()
+    }
+
+    fn deliver(&mut self, group: &Group<'_, '_>) -> io::Result<Delivery> {
+        group.write_to(self.tun)
+    }
+
+    fn unreachable(&mut self, packet: &[u8]) {
+        self.limit.answer(self.tun, packet);
+    }
+}

@@ -51,7 +51,7 @@ struct DaemonArgs {
     /// Stay in the foreground instead of going to the background once the interface is ready
     #[arg(short, long)]
     foreground: bool,
-    /// Threads that move packets, at most 16; one for each processor without this
+    /// Threads that move packets, at most 16; without this one for each processor, up to 8
     #[arg(long, value_name = "N", value_parser = workers)]
     workers: Option<NonZeroUsize>,
     /// Offloads to do without: tun-tcp, tun-udp, tun-vnet-hdr (which takes the former two along), udp-gso, udp-gro, all

@@ -1,6 +1,7 @@
 //! The benchmarks of Adit. Every one is a subcommand; `bench --help` lists them.
 
 mod copy_limit;
+mod engine;
 mod isolate;
 mod peers;
 mod stats;
@@ -24,6 +25,8 @@ enum Command {
     Peers(peers::Args),
     /// Forward packets between a TUN device and UDP without any cryptography: what `peers` measures as the limit
     CopyLimit(copy_limit::Args),
+    /// Measure the halves of the engine alone, from memory to memory
+    Engine(engine::Args),
     /// Compare io_uring with the plain system calls that the engine makes for a packet
     Uring(uring::Args),
 }
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Peers(args) => peers::run(&args),
         Command::CopyLimit(args) => copy_limit::run(&args),
+        Command::Engine(args) => engine::run(&args),
         Command::Uring(args) => uring::run(&args),
     };
     match result {

@@ -5,14 +5,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use adit_control::{AllowedIpChange, Get, GetPeer, PublicKey, Set, SetPeer, Status};
 use adit_crypto::Secret;
+use adit_net::tun::Tun;
 use adit_net::udp::{self, BindError, BindOptions, Bound, UdpStats};
-use adit_proto::cookie::{Checker, Mac1Key};
 use adit_proto::handshake::{Identity, Timestamps};
 
 use crate::control::UdpOffloads;
@@ -161,8 +161,8 @@ impl Configuration {
     }
 
     /// How the device gets on with the kernel.
-    pub(crate) fn status(&self, device: &Device) -> Status {
-        device.status(self.workers, self.udp_offloads, self.closed)
+    pub(crate) fn status(&self, device: &Device, tun: &Tun) -> Status {
+        device.status(tun, self.workers, self.udp_offloads, self.closed)
     }
 
     fn peers(&self, device: &Device) -> Vec<Arc<Peer>> {
@@ -202,8 +202,7 @@ impl Configuration {
 
     fn bind(&mut self, device: &Device, port: u16, fwmark: u32) -> Result<(), BindError> {
         let UdpOffloads { gso, gro } = self.udp_offloads;
-        let workers = crate::worker::owners(self.workers);
-        let options = BindOptions { fwmark, workers, gso, gro, ..BindOptions::default() };
+        let options = BindOptions { fwmark, workers: self.workers, gso, gro, ..BindOptions::default() };
         let bound = udp::bind(port, &options)?;
         self.listen_port = bound.port;
         self.replace_sockets(device, Some(bound));
@@ -237,12 +236,7 @@ impl Configuration {
         if let Some(identity) = &identity {
             self.remove_peer(device, &PublicKey::new(*identity.public_key()));
         }
-        let own_key = identity.map(|identity| {
-            let checker = Mutex::new(Checker::new(identity.public_key()));
-            let mac1_key = Mac1Key::new(identity.public_key());
-            Arc::new(OwnKey { identity, mac1_key, checker })
-        });
-        *device.own_key.exclusive() = own_key;
+        *device.own_key.exclusive() = identity.map(|identity| Arc::new(OwnKey::new(identity)));
         for peer in self.peers(device) {
             let pending = peer.handshake.locked().forget_identity();
             peer.session.locked().expire_keypairs();

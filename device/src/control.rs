@@ -7,26 +7,23 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use adit_control::SecretText;
 use adit_control::uapi::{Operation, Request, write_get, write_status};
 use adit_crypto::SelfTestFailure;
-use adit_net::netlink::{RouteLookup, RouteMonitor};
-use adit_net::poll::{Event, EventFd, Events, Interest, Poller};
+use adit_net::netlink::RouteMonitor;
+use adit_net::poll::{Event, Events, Interest, Poller};
 use adit_net::process::SignalFd;
-use adit_net::tun::{DEFAULT_MTU, Tun};
+use adit_net::tun::Tun;
 
 use crate::configure::Configuration;
-use crate::deadlines::Deadlines;
 use crate::key_log::KeyLogFile;
 use crate::link::{Change, Link};
-use crate::queue::Inbox;
 use crate::state::Device;
 use crate::uapi::{Client, Listener, MAX_CLIENTS, Turn};
-use crate::worker::Crew;
 use crate::{slow_path, worker};
 
 const TOKEN_END: u64 = 0;
@@ -43,7 +40,7 @@ const RESPITE: Duration = Duration::from_millis(10);
 /// How to run the engine.
 #[derive(Debug)]
 pub struct Options {
-    /// Threads that move packets. Each has a TUN queue, where the device has so many, and UDP sockets of its own.
+    /// Threads that move packets. Each has UDP sockets of its own, and its share of the TUN device's queues.
     pub workers: NonZeroUsize,
     /// What to ask of the UDP sockets. Those of the interface are its opener's to choose.
     pub udp_offloads: UdpOffloads,
@@ -100,6 +97,7 @@ fn cannot(what: &'static str) -> impl Fn(io::Error) -> StartError {
 /// A running engine.
 pub struct Engine {
     device: Arc<Device>,
+    tun: Arc<Tun>,
     threads: Vec<JoinHandle<()>>,
     configuration: Configuration,
     poller: Poller,
@@ -124,8 +122,8 @@ impl Engine {
         options: &Options,
     ) -> Result<Self, StartError> {
         adit_crypto::self_test().map_err(StartError::SelfTest)?;
-        let device = Arc::new(new_device(tun, options)?);
-        let (link, changes) = Link::follow(&device.tun).map_err(cannot("follow the interface"))?;
+        let (device, tun) = (Arc::new(new_device(options)?), Arc::new(tun));
+        let (link, changes) = Link::follow(&tun).map_err(cannot("follow the interface"))?;
         let mut engine = Engine {
             threads: Vec::new(),
             configuration: Configuration::new(options.workers, options.udp_offloads),
@@ -137,6 +135,7 @@ impl Engine {
             clients: BTreeMap::new(),
             next_token: TOKEN_FIRST_CLIENT,
             device,
+            tun,
         };
         engine.watch().map_err(cannot("poll"))?;
         engine.start_threads(options.workers.get()).map_err(cannot("start threads"))?;
@@ -178,7 +177,8 @@ impl Engine {
     fn start_threads(&mut self, workers: usize) -> io::Result<()> {
         self.start_thread("slow path".to_owned(), slow_path::run)?;
         for number in 0..workers {
-            self.start_thread(format!("worker {number}"), move |device| worker::run(device, number))?;
+            let tun = self.tun.clone();
+            self.start_thread(format!("worker {number}"), move |device| worker::run(device, &tun, number))?;
         }
         Ok(())
     }
@@ -190,11 +190,10 @@ impl Engine {
     ) -> io::Result<()> {
         let device = self.device.clone();
         let thread = thread::Builder::new().name(name.clone()).spawn(move || {
-            if let Err(error) = run(&device) {
+            let ending = Ending(device);
+            if let Err(error) = run(&ending.0) {
                 log::error!("the {name} failed: {error}");
             }
-            // One that stops takes the others with it: half an engine serves nobody.
-            device.end();
         })?;
         self.threads.push(thread);
         Ok(())
@@ -231,7 +230,7 @@ impl Engine {
 /// The interface.
 impl Engine {
     fn follow_link(&mut self) -> io::Result<()> {
-        let (changes, is_another) = self.link.changes(&self.device.tun)?;
+        let (changes, is_another) = self.link.changes(&self.tun)?;
         if is_another {
             self.poller.add(&self.link, TOKEN_LINK, Interest::Read)?;
         }
@@ -280,7 +279,7 @@ impl Engine {
     fn serve(&mut self, token: u64) -> io::Result<()> {
         // Gone for another's sake in this very round.
         let Some(mut client) = self.clients.remove(&token) else { return Ok(()) };
-        let turn = client.turn(|request| answer(&mut self.configuration, &self.device, request));
+        let turn = client.turn(|request| answer(&mut self.configuration, &self.device, &self.tun, request));
         let interest = match turn {
             Turn::Reading => Interest::Read,
             Turn::Writing => Interest::Write,
@@ -298,10 +297,19 @@ impl Engine {
     }
 }
 
-fn answer(configuration: &mut Configuration, device: &Device, request: Request) -> SecretText {
+/// A thread that stops, and be it by a panic, takes the others with it: half an engine serves nobody.
+struct Ending(Arc<Device>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+fn answer(configuration: &mut Configuration, device: &Device, tun: &Tun, request: Request) -> SecretText {
     match request {
         Request::Get => write_get(&configuration.get(device)),
-        Request::Status => write_status(configuration.status(device)),
+        Request::Status => write_status(configuration.status(device, tun)),
         Request::Set(set) => {
             let errno = match configuration.apply(device, set) {
                 Ok(()) => 0,
@@ -335,7 +343,7 @@ impl Drop for Engine {
     }
 }
 
-fn new_device(tun: Tun, options: &Options) -> Result<Device, StartError> {
+fn new_device(options: &Options) -> Result<Device, StartError> {
     let key_log = match &options.key_log {
         Some(path) => {
             log::warn!("every session's secrets are written to {}", path.display());
@@ -343,23 +351,5 @@ fn new_device(tun: Tun, options: &Options) -> Result<Device, StartError> {
         }
         None => None,
     };
-    Ok(Device {
-        tun,
-        own_key: Default::default(),
-        peers: Default::default(),
-        routes: Default::default(),
-        indices: Default::default(),
-        sockets: Default::default(),
-        mtu: AtomicUsize::new(DEFAULT_MTU as usize),
-        fwmark: AtomicU32::new(0),
-        routes_changed: AtomicU64::new(0),
-        route_lookup: RouteLookup::open().map_err(cannot("look up routes"))?.into(),
-        inbox: Inbox::default(),
-        deadlines: Deadlines::new().map_err(cannot("set timers"))?,
-        slow_path: EventFd::new().map_err(cannot("wake threads"))?,
-        crew: Crew::new(options.workers).map_err(cannot("wake threads"))?,
-        end: EventFd::new().map_err(cannot("wake threads"))?,
-        is_ending: AtomicBool::new(false),
-        key_log,
-    })
+    Device::new(options.workers, key_log).map_err(cannot("set up the device"))
 }

@@ -2,7 +2,7 @@
 //!
 //! Three kinds of threads share `Device` (`state.rs`):
 //!
-//! - **workers** move packets: TUN to UDP and back, each with a queue and sockets of its own (`worker/`),
+//! - **workers** move packets: TUN to UDP and back (`worker/`); each has sockets of its own, and shares the TUN queues,
 //! - the **slow path** does what takes long or waits for a moment: handshakes and timers (`slow_path.rs`),
 //! - the **control** thread, the caller of [`Engine::run`], applies configurations, follows the interface and the
 //!   routes, serves the UAPI socket and ends it all (`control.rs`).
@@ -35,21 +35,12 @@ mod worker;
 use std::num::NonZeroUsize;
 
 pub use control::{Engine, Options, StartError, UdpOffloads};
-pub use worker::MAX_WORKERS;
+pub use worker::{MAX_WORKERS, halves};
 
-/// TUN queues for each worker that reads: flows are spread over them by a hash, and take turns.
-const QUEUES_PER_OWNER: usize = 4;
-
-/// What the packet buffers of an engine with so many workers take at most, in bytes: 2.2 MiB for every two workers. Pages
+/// What the packet buffers of an engine with so many workers take at most, in bytes: 2.2 MiB for each. Pages
 /// that no train was long enough to reach are never touched. Besides, a peer has up to 1 MiB staged while it has no key,
 /// and the handshake queue takes up to 1 MiB.
 #[must_use]
 pub fn buffer_bytes(workers: NonZeroUsize) -> usize {
-    worker::owners(workers).get() * worker::BUFFER_BYTES
-}
-
-/// How many queues the TUN device of an engine with so many workers should have.
-#[must_use]
-pub fn tun_queues(workers: NonZeroUsize) -> usize {
-    worker::owners(workers).get() * QUEUES_PER_OWNER
+    workers.get() * worker::BUFFER_BYTES
 }

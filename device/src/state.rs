@@ -1,7 +1,9 @@
 //! What the threads share.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -9,7 +11,7 @@ use adit_control::PublicKey;
 use adit_net::clock;
 use adit_net::netlink::RouteLookup;
 use adit_net::poll::EventFd;
-use adit_net::tun::Tun;
+use adit_net::tun::DEFAULT_MTU;
 use adit_net::udp::{Bound, LocalAddr};
 use adit_proto::allowed_ips::AllowedIps;
 use adit_proto::cookie::{Checker, Mac1Key};
@@ -67,8 +69,15 @@ pub(crate) struct OwnKey {
     pub(crate) checker: Mutex<Checker>,
 }
 
+impl OwnKey {
+    pub(crate) fn new(identity: Identity) -> Self {
+        let checker = Mutex::new(Checker::new(identity.public_key()));
+        let mac1_key = Mac1Key::new(identity.public_key());
+        OwnKey { identity, mac1_key, checker }
+    }
+}
+
 pub(crate) struct Device {
-    pub(crate) tun: Tun,
     pub(crate) own_key: RwLock<Option<Arc<OwnKey>>>,
     pub(crate) peers: RwLock<HashMap<PublicKey, Arc<Peer>>>,
     pub(crate) routes: RwLock<AllowedIps<Route>>,
@@ -94,6 +103,31 @@ pub(crate) struct Device {
 }
 
 impl Device {
+    /// A device without a key, peers or sockets; `key_log` gets the secrets of every handshake.
+    ///
+    /// # Errors
+    /// `EMFILE`, `ENFILE`, `ENOMEM`: it needs some descriptors of its own.
+    pub(crate) fn new(workers: NonZeroUsize, key_log: Option<KeyLogFile>) -> io::Result<Self> {
+        Ok(Device {
+            own_key: RwLock::default(),
+            peers: RwLock::default(),
+            routes: RwLock::default(),
+            indices: RwLock::default(),
+            sockets: RwLock::default(),
+            mtu: AtomicUsize::new(DEFAULT_MTU as usize),
+            fwmark: AtomicU32::new(0),
+            routes_changed: AtomicU64::new(0),
+            route_lookup: RouteLookup::open()?.into(),
+            inbox: Inbox::default(),
+            deadlines: Deadlines::new()?,
+            slow_path: EventFd::new()?,
+            crew: Crew::new(workers)?,
+            end: EventFd::new()?,
+            is_ending: AtomicBool::new(false),
+            key_log,
+        })
+    }
+
     /// The device's clock.
     pub(crate) fn now() -> Instant {
         Instant::from_nanos(clock::boottime_ns())

@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 
 use adit_control::{OffloadState, Status};
+use adit_net::tun::Tun;
 use adit_net::udp::{Bound, UdpSocket, UdpStats};
 
 use crate::control::UdpOffloads;
@@ -10,15 +11,20 @@ use crate::state::Device;
 
 impl Device {
     /// `closed` is what the sockets counted that were replaced since the start.
-    pub(crate) fn status(&self, workers: NonZeroUsize, wanted: UdpOffloads, closed: UdpStats) -> Status {
+    pub(crate) fn status(
+        &self,
+        tun: &Tun,
+        workers: NonZeroUsize,
+        wanted: UdpOffloads,
+        closed: UdpStats,
+    ) -> Status {
         let sockets = self.sockets();
         let mut udp = closed;
         if let Some(bound) = &sockets {
             udp += bound.stats();
         }
-        let tun = self.tun.stats();
-        let (asked, agreed, works) =
-            (self.tun.wanted_offloads(), self.tun.agreed_offloads(), self.tun.offloads());
+        let (asked, agreed, works) = (tun.wanted_offloads(), tun.agreed_offloads(), tun.offloads());
+        let tun = tun.stats();
         Status {
             workers: workers.get() as u64,
             buffer_bytes: crate::buffer_bytes(workers) as u64,

@@ -61,8 +61,9 @@ pub fn stream(pair: &Pair, inner: Inner) {
 pub struct Flow {
     sender: UdpSocket,
     receiver: UdpSocket,
-    /// Bytes of a datagram.
+    /// Bytes of a datagram, and of one of every other send.
     size: usize,
+    odd_size: usize,
     /// Datagrams of a send.
     count: usize,
     /// Sends in flight.
@@ -81,7 +82,7 @@ impl Flow {
         connect(&sender, destination);
         connect(&receiver, source);
         receiver.set_read_timeout(Some(seconds(10))).unwrap();
-        Flow { sender, receiver, size, count: 1, window: window(1, size), sends: 0 }
+        Flow { sender, receiver, size, odd_size: size, count: 1, window: window(1, size), sends: 0 }
     }
 
     /// Each send is `count` datagrams of `size` bytes, handed over as one (`UDP_SEGMENT`), as QUIC stacks do.
@@ -89,6 +90,12 @@ impl Flow {
         let flow = Flow::of_datagrams(from, to, inner, size);
         setsockopt(&flow.sender, sockopt::UdpGsoSegment, &i32::try_from(size).unwrap()).unwrap();
         Flow { count, window: window(count, size), ..flow }
+    }
+
+    /// Every other datagram has `size` bytes, which is less.
+    #[must_use]
+    pub fn alternating_with(self, size: usize) -> Flow {
+        Flow { odd_size: size, ..self }
     }
 
     /// Lets each send arrive before the next, so that no two can travel as one.
@@ -114,13 +121,17 @@ impl Flow {
 
     /// What send number `send` consists of: bytes that tell their place.
     fn train(&self, send: u32) -> Vec<u8> {
-        pattern(self.size * self.count, send.wrapping_mul(2))
+        pattern(self.size_of(send) * self.count, send.wrapping_mul(2))
+    }
+
+    fn size_of(&self, send: u32) -> usize {
+        if send.is_multiple_of(2) { self.size } else { self.odd_size }
     }
 
     #[track_caller]
     fn receive(&self) {
         let mut datagram = vec![0; 65_535];
-        for (place, expected) in self.train(self.sends).chunks(self.size).enumerate() {
+        for (place, expected) in self.train(self.sends).chunks(self.size_of(self.sends)).enumerate() {
             let received = loop {
                 match self.receiver.recv(&mut datagram) {
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -17,35 +17,30 @@ pub const MAX_WORKERS: NonZeroUsize = NonZeroUsize::new(16).unwrap();
 
 /// A job of fewer bytes is done sooner than another processor is woken and has fetched it.
 pub(super) const WORTH_A_CALL: usize = 16 << 10;
+/// How many bytes of a long packet take as long as each packet does besides its bytes.
+const PACKET_BYTES: usize = 256;
 
 /// Whoever comes this late after being called, in nanoseconds, had to wait for a processor: all are busy.
 const LATE: u64 = 100_000;
 /// For how long nobody is called then, in nanoseconds.
 const RESPITE: u64 = 20_000_000;
 
-/// How many of `workers` have TUN queues and sockets. Sealing and opening is about half of the work, so the other half of
-/// the workers does nothing else.
-pub(crate) fn owners(workers: NonZeroUsize) -> NonZeroUsize {
-    const TWO: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1);
-    workers.div_ceil(TWO)
-}
-
 /// All workers of a device.
 pub(crate) struct Crew {
     members: Vec<Member>,
-    owners: usize,
     /// Bit `i`: worker `i` waits for events.
     asleep: AtomicU64,
     /// Bit `i`: worker `i` looks for work in the others' lanes.
     helping: AtomicU64,
-    /// When somebody was last called, and until when nobody is to be.
-    called_at: AtomicU64,
+    /// Until when nobody is to be called, in nanoseconds since boot.
     quiet_until: AtomicU64,
 }
 
 /// What others may do with a worker: wake it, and work in its lanes.
 pub(crate) struct Member {
     pub(crate) waker: EventFd,
+    /// When it was last called, in nanoseconds since boot.
+    called_at: AtomicU64,
     pub(super) tx: Lane<Outgoing>,
     pub(super) rx: Lane<Incoming>,
 }
@@ -54,22 +49,18 @@ impl Crew {
     /// # Errors
     /// `EMFILE`, `ENFILE`, `ENOMEM`.
     pub(crate) fn new(workers: NonZeroUsize) -> io::Result<Self> {
-        let member = |_| Ok(Member { waker: EventFd::new()?, tx: Lane::default(), rx: Lane::default() });
+        let member = |_| {
+            let (tx, rx) = (Lane::default(), Lane::default());
+            Ok(Member { waker: EventFd::new()?, called_at: AtomicU64::new(0), tx, rx })
+        };
         let members = (0..workers.get()).map(member).collect::<io::Result<_>>()?;
         let zero = || AtomicU64::new(0);
-        Ok(Crew {
-            members,
-            owners: owners(workers).get(),
-            asleep: zero(),
-            helping: zero(),
-            called_at: zero(),
-            quiet_until: zero(),
-        })
+        Ok(Crew { members, asleep: zero(), helping: zero(), quiet_until: zero() })
     }
 
-    /// How many of the workers have TUN queues and sockets: the first ones.
-    pub(crate) fn owners(&self) -> usize {
-        self.owners
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.members.len()
     }
 
     pub(crate) fn wake_all(&self) {
@@ -80,29 +71,35 @@ impl Crew {
         &self.members[number]
     }
 
-    /// Calls a sleeping worker for a job of `bytes` that was put into a lane. True when somebody is there to do it;
-    /// false when its owner had better do it now.
-    pub(super) fn call(&self, bytes: usize) -> bool {
-        if self.members.len() == 1 || bytes < WORTH_A_CALL {
+    /// Calls a sleeping worker for a job of `packets` and `bytes` that is to be put into a lane. True when somebody is
+    /// there to do it; false when its owner had better do it now.
+    pub(super) fn call(&self, packets: usize, bytes: usize) -> bool {
+        if self.members.len() == 1 || bytes + packets * PACKET_BYTES < WORTH_A_CALL {
             return false;
         }
         let asleep = self.asleep.load(SeqCst);
         if asleep == 0 {
-            return self.helping.load(SeqCst) != 0;
+            return self.is_helping();
         }
         let now = clock::boottime_ns();
         if now < self.quiet_until.load(SeqCst) {
             return false;
         }
-        // The last ones have nothing else to do.
-        let number = asleep.ilog2();
+        let number = asleep.trailing_zeros() as usize;
         let was_asleep = self.asleep.fetch_and(!(1 << number), SeqCst) & 1 << number != 0;
         if was_asleep {
-            self.helping.fetch_or(1 << number, SeqCst);
-            self.called_at.store(now, SeqCst);
-            self.members[number as usize].waker.wake();
+            let member = &self.members[number];
+            // Before it counts as helping: see `awakes`.
+            member.called_at.store(now, SeqCst);
+            self.set(&self.helping, number, true);
+            member.waker.wake();
         }
         true
+    }
+
+    /// Whether somebody looks for work in the others' lanes.
+    pub(super) fn is_helping(&self) -> bool {
+        self.helping.load(SeqCst) != 0
     }
 
     /// Whether a job waits in a lane of another than worker `number`.
@@ -128,10 +125,10 @@ impl Crew {
         false
     }
 
-    /// Those who have lanes in use, but for worker `number`.
+    /// All but worker `number`.
     fn others(&self, number: usize) -> impl Iterator<Item = &Member> {
-        let owners = self.members[..self.owners()].iter().enumerate();
-        owners.filter(move |(other, _)| *other != number).map(|(_, member)| member)
+        let all = self.members.iter().enumerate();
+        all.filter(move |(other, _)| *other != number).map(|(_, member)| member)
     }
 
     /// Worker `number` is about to wait for events.
@@ -165,7 +162,7 @@ impl Crew {
         self.set(&self.asleep, number, false);
         if self.helping.load(SeqCst) & 1 << number != 0 {
             let now = clock::boottime_ns();
-            if now - self.called_at.load(SeqCst) > LATE {
+            if now.saturating_sub(self.members[number].called_at.load(SeqCst)) > LATE {
                 self.quiet_until.store(now + RESPITE, SeqCst);
             }
         }

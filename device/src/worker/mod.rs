@@ -1,11 +1,11 @@
-//! A worker: one thread that moves packets between its TUN queue and its UDP sockets.
+//! A worker: one thread that moves packets between its TUN queues, if it has any, and its UDP sockets.
 //!
 //! Trains go through two lanes (`lane.rs`), one for each direction, in which workers that idle help with sealing and
-//! opening (`crew.rs`). As that is about half of the work, half of the workers have no queue and no sockets: with two,
-//! one does everything that order and a short round trip depend on, and the other helps when there is much to do. What a
-//! worker holds is allocated once.
+//! opening (`crew.rs`). What a worker holds is allocated once.
 
 mod crew;
+pub mod halves;
+mod inlet;
 mod lane;
 mod outlet;
 mod rx;
@@ -18,12 +18,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adit_net::poll::{Events, Interest, Poller};
-use adit_net::tun::{Fault, TunQueue};
+use adit_net::tun::{Fault, Tun, TunQueue};
 use adit_net::udp::{Bound, RecvBatch, RecvBuffer, is_transient};
 
 use crate::state::Device;
+pub(crate) use crew::Crew;
 pub use crew::MAX_WORKERS;
-pub(crate) use crew::{Crew, owners};
 use outlet::Ports;
 use rx::Receiver;
 use tx::Sender;
@@ -31,7 +31,7 @@ use unreachable::Unreachable;
 
 /// Trains received by one system call at most.
 const RECV_SLOTS: usize = 16;
-/// What a worker's buffers take at most, in bytes, if it has a TUN queue and sockets.
+/// What a worker's buffers take at most, in bytes.
 pub(crate) const BUFFER_BYTES: usize = (RECV_SLOTS + lane::SLOTS + 1) * RecvBuffer::LEN
     + (lane::SLOTS + 1) * train::BUFFER_LEN
     + tx::SUPER_PACKET;
@@ -48,9 +48,10 @@ const TOKEN_TUN: u64 = 3;
 
 pub(crate) struct Worker<'a> {
     device: &'a Device,
+    tun: &'a Tun,
     /// Which of the device's workers.
     number: usize,
-    /// The TUN queues that it reads from. Flows are spread over them, so that one that floods the tunnel holds up few.
+    /// The TUN queues that it reads from.
     queues: &'a [TunQueue],
     /// The one that it writes through.
     writer: &'a TunQueue,
@@ -63,28 +64,8 @@ pub(crate) struct Worker<'a> {
 }
 
 /// Runs worker `number` until the device ends.
-pub(crate) fn run(device: &Device, number: usize) -> io::Result<()> {
-    if number < device.crew.owners() { move_packets(device, number) } else { help(device, number) }
-}
-
-/// A worker without queue and sockets of its own seals and opens for the others.
-fn help(device: &Device, number: usize) -> io::Result<()> {
-    let (crew, poller) = (&device.crew, Poller::new()?);
-    let waker = &crew.member(number).waker;
-    poller.add(waker, TOKEN_WAKE, Interest::Read)?;
-    let mut events = Events::with_capacity(1);
-    while !device.is_ending() {
-        while crew.help(device, number) {}
-        crew.sleeps(number);
-        poller.wait(&mut events, None)?;
-        crew.awakes(number);
-        waker.clear();
-    }
-    Ok(())
-}
-
-fn move_packets(device: &Device, number: usize) -> io::Result<()> {
-    let mut worker = Worker::new(device, number)?;
+pub(crate) fn run(device: &Device, tun: &Tun, number: usize) -> io::Result<()> {
+    let mut worker = Worker::new(device, tun, number)?;
     worker.follow_sockets();
     let mut events = Events::with_capacity(16);
     while !device.is_ending() {
@@ -101,19 +82,20 @@ fn move_packets(device: &Device, number: usize) -> io::Result<()> {
 }
 
 impl<'a> Worker<'a> {
-    fn new(device: &'a Device, number: usize) -> io::Result<Self> {
+    fn new(device: &'a Device, tun: &'a Tun, number: usize) -> io::Result<Self> {
         let poller = Poller::new()?;
         let member = device.crew.member(number);
         poller.add(&member.waker, TOKEN_WAKE, Interest::Read)?;
-        let queues = share(device.tun.queues(), number, device.crew.owners());
+        let queues = share(tun.queues(), number, device.crew.len());
         for (queue, token) in queues.iter().zip(TOKEN_TUN..) {
             poller.add(queue, token, Interest::Trouble)?;
         }
         Ok(Worker {
             device,
+            tun,
             number,
             queues,
-            writer: device.tun.writer(number),
+            writer: tun.writer(number),
             poller,
             sockets: None,
             batch: RecvBatch::new(RECV_SLOTS),
@@ -128,7 +110,10 @@ impl<'a> Worker<'a> {
         let (crew, number) = (&self.device.crew, self.number);
         loop {
             while self.has_work() {
-                // What comes in has precedence: lanes are short, and with work in them others can help.
+                let (sender, receiver, _, mut ports) = self.parts();
+                sender.round(&mut ports);
+                receiver.round(&mut ports);
+                // Then what comes in has precedence: lanes are short, and with work in them others can help.
                 self.poller.wait(events, Some(Duration::ZERO))?;
                 if !events.is_empty() {
                     crew.is_occupied(number);
@@ -139,6 +124,8 @@ impl<'a> Worker<'a> {
                 }
             }
             if self.sender.may_sleep() && self.receiver.may_sleep() {
+                self.sender.rest();
+                self.receiver.rest();
                 crew.sleeps(number);
                 let result = self.poller.wait(events, None);
                 crew.awakes(number);
@@ -164,16 +151,22 @@ impl<'a> Worker<'a> {
             device: self.device,
             number: self.number,
             bound: self.sockets.as_deref(),
-            tun: self.writer,
+            tun: self.tun,
+            writer: self.writer,
             limit: &mut self.limit,
         };
         (&mut self.sender, &mut self.receiver, &mut self.batch, ports)
     }
 }
 
-/// The part of `queues` that is number `number`'s of `owners`; a device may have fewer than there are owners.
-fn share(queues: &[TunQueue], number: usize, owners: usize) -> &[TunQueue] {
-    let bounds = |number: usize| (queues.len() * number).div_ceil(owners);
+/// How many trains are to be received at a time, when the last `trains` were so many bytes.
+fn trains_in_a_share(trains: usize, bytes: usize) -> usize {
+    SHARE_BYTES * trains / bytes.max(1)
+}
+
+/// The part of `queues` that is worker `number`'s of `workers`; a device may have fewer than there are workers.
+fn share(queues: &[TunQueue], number: usize, workers: usize) -> &[TunQueue] {
+    let bounds = |number: usize| (queues.len() * number).div_ceil(workers);
     &queues[bounds(number)..bounds(number + 1)]
 }
 
@@ -223,7 +216,7 @@ impl Worker<'_> {
 
     /// The interface is down, and polls as an error nevertheless: it was deleted.
     fn tun_is_in_trouble(&self) {
-        if self.device.tun.is_gone() {
+        if self.tun.is_gone() {
             self.device.end();
         }
     }
@@ -244,7 +237,7 @@ impl Worker<'_> {
         match socket.recv(batch) {
             Ok(trains) => {
                 let bytes: usize = receiver.push(batch, &mut ports);
-                batch.set_limit(SHARE_BYTES * trains / bytes.max(1));
+                batch.set_limit(trains_in_a_share(trains, bytes));
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => {

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use adit_net::segment::{Delivery, Group};
-use adit_net::tun::{Offloads, TunQueue};
+use adit_net::tun::{Offloads, Tun, TunQueue};
 use adit_net::udp::Bound;
 
 use super::unreachable::Unreachable;
@@ -33,7 +33,9 @@ pub(super) struct Ports<'a> {
     pub(super) number: usize,
     /// None while the interface is down: what is still under way is dropped.
     pub(super) bound: Option<&'a Bound>,
-    pub(super) tun: &'a TunQueue,
+    pub(super) tun: &'a Tun,
+    /// The queue to write through.
+    pub(super) writer: &'a TunQueue,
     pub(super) limit: &'a mut Unreachable,
 }
 
@@ -45,14 +47,14 @@ impl Outlet for Ports<'_> {
     }
 
     fn offloads(&self) -> Offloads {
-        self.device.tun.offloads()
+        self.tun.offloads()
     }
 
     fn deliver(&mut self, group: &Group<'_, '_>) -> io::Result<Delivery> {
-        group.write_to(self.tun)
+        group.write_to(self.writer)
     }
 
     fn unreachable(&mut self, packet: &[u8]) {
-        self.limit.answer(self.tun, packet);
+        self.limit.answer(self.writer, packet);
     }
 }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use adit_net::packet;
 use adit_net::segment;
 use adit_net::tun::Fault;
-use adit_net::udp::{Received, RecvBatch, RecvBuffer};
+use adit_net::udp::{Received, RecvBuffer};
 use adit_proto::keypair::{MAX_TRAIN, Opened, plaintext_mut};
 use adit_proto::message::{DataHeader, KEEPALIVE_LEN, Message};
 
+use super::inlet::Trains;
 use super::lane::{Lane, Owner, Worked};
 use super::outlet::Outlet;
 use crate::lock::{Lock, Shared};
@@ -21,8 +22,8 @@ use crate::state::{Device, Indexed};
 /// A train as it was received, and what was found in it.
 #[derive(Default)]
 pub(crate) struct Incoming {
-    buffer: RecvBuffer,
-    meta: Option<Received>,
+    pub(super) buffer: RecvBuffer,
+    pub(super) meta: Option<Received>,
     runs: Vec<Run>,
 }
 
@@ -40,7 +41,7 @@ pub(super) fn work(device: &Device, lane: &Lane<Incoming>) -> Worked {
 
 impl Incoming {
     /// Opens the train's messages, without any session's lock, and hands handshakes to the slow path.
-    fn open(&mut self, device: &Device) {
+    pub(super) fn open(&mut self, device: &Device) {
         let Some(meta) = &self.meta else { return };
         let train = self.buffer.train_mut(meta.len);
         let mut at = 0;
@@ -64,7 +65,7 @@ impl Incoming {
     }
 
     /// Lets the sessions accept what is new; adds the packets for TUN to `inner`.
-    fn accept<'b>(&'b mut self, device: &Device, inner: &mut Vec<&'b [u8]>) {
+    pub(super) fn accept<'b>(&'b mut self, device: &Device, inner: &mut Vec<&'b [u8]>) {
         let Some(meta) = &self.meta else { return };
         let mut rest = self.buffer.train_mut(meta.len);
         let mut at = 0;
@@ -76,7 +77,7 @@ impl Incoming {
     }
 
     /// Lets go of what it found: an idle lane must not keep a peer or its keys alive.
-    fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.runs.clear();
         self.meta = None;
     }
@@ -164,25 +165,39 @@ pub(super) struct Receiver<'a> {
     spare: Incoming,
     /// Kept for its memory.
     inner: Vec<&'static [u8]>,
+    /// As many trains came as may at a time.
+    is_backed_up: bool,
+    /// How many trains had left the lane when a round began.
+    last_round: usize,
 }
 
 impl<'a> Receiver<'a> {
     pub(super) fn new(device: &'a Device, lane: &'a Lane<Incoming>) -> Self {
-        Receiver { device, lane: Owner::of(lane), spare: Incoming::default(), inner: Vec::new() }
+        Receiver {
+            device,
+            lane: Owner::of(lane),
+            spare: Incoming::default(),
+            inner: Vec::new(),
+            is_backed_up: false,
+            last_round: 0,
+        }
     }
 
     /// Takes what was received out of `batch`, and delivers it in that order. Returns how many bytes it was.
-    pub(super) fn push(&mut self, batch: &mut RecvBatch, outlet: &mut impl Outlet) -> usize {
+    pub(super) fn push(&mut self, batch: &mut impl Trains, outlet: &mut impl Outlet) -> usize {
         let mut bytes = 0;
         let mut is_shared = false;
         for index in 0..batch.len() {
             let meta = batch.take(index, &mut self.spare.buffer);
             self.spare.meta = Some(meta);
             bytes += meta.len;
-            is_shared = batch.is_full() && self.device.crew.call(meta.len);
+            let crew = &self.device.crew;
+            // A short train behind those that others open stays in the lane, too; see `Sender::put`.
+            is_shared |= self.is_backed_up
+                && (crew.call(meta.packets(), meta.len) || !self.lane.is_empty() && crew.is_helping());
             if !is_shared && batch.len() == 1 && self.lane.is_empty() {
                 self.deliver_spare(outlet);
-                return bytes;
+                break;
             }
             while self.lane.is_full() {
                 self.advance_or_yield(outlet);
@@ -192,7 +207,25 @@ impl<'a> Receiver<'a> {
         if !is_shared {
             self.finish(outlet);
         }
+        self.is_backed_up = batch.is_full();
         bytes
+    }
+
+    /// To be called in each round of the worker: delivers what is open, and opens what nobody has taken up since the last
+    /// round or what helpers alone would be late with.
+    pub(super) fn round(&mut self, outlet: &mut impl Outlet) {
+        self.take_out(outlet);
+        let is_stuck = self.last_round == self.lane.taken();
+        if !self.lane.is_empty() && (is_stuck || self.lane.lane().waiting() > 1) {
+            work(self.device, self.lane.lane());
+            self.take_out(outlet);
+        }
+        self.last_round = self.lane.taken();
+    }
+
+    /// The sockets are silent: the next burst is a new one.
+    pub(super) fn rest(&mut self) {
+        self.is_backed_up = false;
     }
 
     /// A train on its own goes past the lane: nothing more has to be fetched into the cache for it.
@@ -252,7 +285,7 @@ impl<'a> Receiver<'a> {
     }
 }
 
-fn deliver(device: &Device, inner: &[&[u8]], outlet: &mut impl Outlet) {
+pub(super) fn deliver(device: &Device, inner: &[&[u8]], outlet: &mut impl Outlet) {
     for group in segment::groups(inner, outlet.offloads()) {
         if let Err(error) = outlet.deliver(&group) {
             match Fault::of(&error) {

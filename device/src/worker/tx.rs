@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use adit_net::packet::{self, Ip};
 use adit_net::segment::Splitter;
-use adit_net::tun::{TunQueue, VirtioNetHdr};
+use adit_net::tun::VirtioNetHdr;
 use adit_proto::session::{Grant, NotReady};
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
 use super::SHARE_BYTES;
+use super::inlet::Packets;
 use super::lane::{Lane, Owner, Worked};
 use super::outlet::Outlet;
 use super::train::Train;
@@ -33,7 +34,7 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
-    fn seal(&mut self) {
+    pub(super) fn seal(&mut self) {
         let Outgoing { train, grant: Some(grant) } = self else { return };
         let nonces = grant.nonces.take(train.count());
         let (messages, stride) = train.messages();
@@ -51,12 +52,14 @@ pub(super) struct Sender<'a> {
     device: &'a Device,
     super_packet: Box<[u8]>,
     /// The train under construction.
-    next: Outgoing,
+    pub(super) next: Outgoing,
     lane: Owner<'a, Outgoing>,
     /// There was but one packet when a queue last had its turn.
     is_calm: bool,
     /// There was more than its share.
     is_backed_up: bool,
+    /// How many trains had left the lane when a round began.
+    last_round: usize,
     /// For the timers' jitter, where a call of the system's would cost as much as sealing a small packet.
     rng: ChaCha8Rng,
 }
@@ -70,6 +73,7 @@ impl<'a> Sender<'a> {
             lane: Owner::of(lane),
             is_calm: true,
             is_backed_up: false,
+            last_round: 0,
             rng: ChaCha8Rng::from_rng(&mut rng()),
         }
     }
@@ -77,8 +81,8 @@ impl<'a> Sender<'a> {
     /// Reads packets and super-packets until there are no more, or as many as are one queue's share, and sends them.
     ///
     /// # Errors
-    /// Those of [`TunQueue::read`]; what was read before is sent.
-    pub(super) fn turn(&mut self, queue: &TunQueue, outlet: &mut impl Outlet) -> io::Result<()> {
+    /// Those of [`Packets::read`]; what was read before is sent.
+    pub(super) fn turn(&mut self, queue: &impl Packets, outlet: &mut impl Outlet) -> io::Result<()> {
         let (mut packets, mut bytes) = (0, 0);
         let result = loop {
             match self.read(queue, outlet) {
@@ -102,7 +106,7 @@ impl<'a> Sender<'a> {
 
     /// Reads one packet or super-packet and adds it to the train, putting that into the lane when it is full. Returns
     /// its length in bytes, zero when there is none.
-    fn read(&mut self, queue: &TunQueue, outlet: &mut impl Outlet) -> io::Result<usize> {
+    fn read(&mut self, queue: &impl Packets, outlet: &mut impl Outlet) -> io::Result<usize> {
         let mut buffer = std::mem::take(&mut self.super_packet);
         let read = queue.read(&mut buffer);
         if let Ok(Some(read)) = &read {
@@ -140,8 +144,16 @@ impl<'a> Sender<'a> {
 
     /// Puts the train into the lane, or stages its packets until there is a session.
     pub(super) fn dispatch(&mut self, outlet: &mut impl Outlet) {
+        if self.obtain_grant(outlet) {
+            self.put(outlet);
+        }
+    }
+
+    /// Asks the session for leave to send the train. Without it, the packets are staged; then, and when there are none,
+    /// this returns false.
+    pub(super) fn obtain_grant(&mut self, outlet: &mut impl Outlet) -> bool {
         let device = self.device;
-        let Some((peer, _)) = self.next.train.bound_for().cloned() else { return };
+        let Some((peer, _)) = self.next.train.bound_for().cloned() else { return false };
         let mut session = peer.session.locked();
         match session.begin_send(self.next.train.count(), true, Device::now(), &mut self.rng) {
             Ok(grant) => {
@@ -151,37 +163,52 @@ impl<'a> Sender<'a> {
                     device.initiate(&peer);
                 }
                 self.next.grant = Some(grant);
-                return self.put(outlet);
+                return true;
             }
             Err(_) if session.endpoint().is_none() => {
                 drop(session);
                 self.next.train.packets().for_each(|packet| outlet.unreachable(packet));
             }
-            Err(_) if peer.is_removed() => {}
             Err(reason) => {
-                for packet in self.next.train.packets() {
-                    session.stage(packet);
-                }
-                device.schedule(&peer, &mut session);
                 drop(session);
-                // What was granted before leaves before what is staged.
-                while !self.lane.is_empty() {
-                    self.advance_or_yield(outlet);
-                }
-                match reason {
-                    NotReady::NoKeypair { initiate: true } => device.initiate(&peer),
-                    NotReady::NoKeypair { initiate: false } => {}
-                    NotReady::Behind => device.flush(&peer),
-                }
+                self.stage(&peer, reason, outlet);
             }
         }
         self.next.train.clear();
+        false
+    }
+
+    /// Keeps the packets until there is a session.
+    fn stage(&mut self, peer: &Arc<Peer>, reason: NotReady, outlet: &mut impl Outlet) {
+        // What was granted before leaves before another thread can send what is staged.
+        while !self.lane.is_empty() {
+            self.advance_or_yield(outlet);
+        }
+        let mut session = peer.session.locked();
+        if peer.is_removed() {
+            return;
+        }
+        for packet in self.next.train.packets() {
+            session.stage(packet);
+        }
+        self.device.schedule(peer, &mut session);
+        drop(session);
+        match reason {
+            NotReady::NoKeypair { initiate: true } => self.device.initiate(peer),
+            // There may be a key by now, and whoever brought it found nothing staged.
+            _ => self.device.flush(peer),
+        }
     }
 
     /// Puts the train into the lane, if others have time for it. Else it is sealed at once, while it is in this
     /// processor's cache, and leaves when all before it have.
     fn put(&mut self, outlet: &mut impl Outlet) {
-        let is_shared = self.is_backed_up && self.device.crew.call(self.next.train.len());
+        let crew = &self.device.crew;
+        // A short train behind those that others seal stays in the lane, too: to have it leave, all before it would have
+        // to be sealed here.
+        let (packets, bytes) = (self.next.train.count(), self.next.train.len());
+        let is_shared =
+            self.is_backed_up && (crew.call(packets, bytes) || !self.lane.is_empty() && crew.is_helping());
         if !is_shared && self.lane.is_empty() {
             self.next.seal();
             return send(&mut self.next, outlet);
@@ -193,6 +220,23 @@ impl<'a> Sender<'a> {
         if !is_shared {
             while self.advance(outlet) {}
         }
+    }
+
+    /// To be called in each round of the worker: sends what is sealed, and seals what nobody has taken up since the last
+    /// round or what helpers alone would be late with.
+    pub(super) fn round(&mut self, outlet: &mut impl Outlet) {
+        self.take_out(outlet);
+        let is_stuck = self.last_round == self.lane.taken();
+        if !self.lane.is_empty() && (is_stuck || self.lane.lane().waiting() > 1) {
+            work(self.lane.lane());
+            self.take_out(outlet);
+        }
+        self.last_round = self.lane.taken();
+    }
+
+    /// The interface is silent: the next burst is a new one.
+    pub(super) fn rest(&mut self) {
+        self.is_backed_up = false;
     }
 
     /// Sends what is sealed, or else seals what waits; false when there is neither.
@@ -230,7 +274,7 @@ impl<'a> Sender<'a> {
 }
 
 /// Sends what is sealed, and leaves an empty train.
-fn send(Outgoing { train, grant }: &mut Outgoing, outlet: &mut impl Outlet) {
+pub(super) fn send(Outgoing { train, grant }: &mut Outgoing, outlet: &mut impl Outlet) {
     let leave = (train.bound_for().cloned(), grant.take());
     if let (Some((peer, ecn)), Some(Grant { endpoint: Some(endpoint), .. })) = leave {
         let (messages, stride) = train.messages();

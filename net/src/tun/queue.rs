@@ -86,12 +86,11 @@ impl TunQueue {
                 self.joining.taken(kind);
             }
             Err(_) if kind == Kind::Single => self.dropped(1),
-            Err(error) => {
+            Err(error) if Fault::of(error) == Fault::Refused => {
                 self.counters.refused(kind);
-                if Fault::of(error) == Fault::Refused {
-                    self.joining.refused(kind);
-                }
+                self.joining.refused(kind);
             }
+            Err(_) => {}
         }
         result
     }

@@ -38,9 +38,12 @@ impl Queues {
     ) -> Result<Self, TunError> {
         let detachable = if count > 1 { count.min(MAX_QUEUES.saturating_sub(count)) } else { 0 };
         let mut all = vec![first];
-        for _ in 1..count + detachable {
+        for _ in 1..count {
             all.push(attach()?);
         }
+        // Those to write through are a luxury.
+        all.extend((0..detachable).map_while(|_| attach().ok()));
+        let detachable = all.len() - count;
         // The oldest: what is written through a detached queue is still reported as received on the number that it
         // had, and receive packet steering complains about numbers that no queue has.
         let detached = all[..detachable].iter().take_while(|fd| detach(fd)).count();

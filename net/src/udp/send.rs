@@ -159,6 +159,7 @@ impl<'a> Transmission<'a> {
                 Err(error) if error.is_about_one_packet() => {
                     let (refused, others) = rest.split_at(self.stride.min(rest.len()));
                     self.drop(refused, error);
+                    self.retried = false;
                     rest = others;
                 }
                 Err(error) => return self.drop(rest, error),

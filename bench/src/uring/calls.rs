@@ -4,7 +4,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 
-use adit_net::tun::VirtioNetHdr;
+use adit_net::tun::{TunQueue, VirtioNetHdr};
 use nix::sys::socket::{MsgFlags, MultiHeaders, recvmmsg, sendmmsg};
 
 use super::ring::Ring;
@@ -37,21 +37,22 @@ pub(super) fn tun_read(tunnel: &Tunnel, len: usize, waiting: usize) -> Result<Co
     })
 }
 
+/// Writes a batch by as many calls, as the engine writes what it cannot join.
+pub(super) fn write_singly(queue: &TunQueue, hdr: &VirtioNetHdr, packet: &[u8]) -> Result<usize> {
+    for _ in 0..BATCH {
+        queue.write(hdr, &[IoSlice::new(packet)])?;
+    }
+    Ok(BATCH)
+}
+
 pub(super) fn tun_write(tunnel: &Tunnel, len: usize) -> Result<Comparison<'_>> {
     let queue = &tunnel.tun.queues()[0];
     let packet = tunnel.bare_packet_for_socket(len)?;
     let packet_len = packet.len();
     let mut ring = Ring::new(queue)?;
-    for buffer in ring.buffers() {
-        buffer[..packet_len].copy_from_slice(&packet);
-    }
+    ring.fill(&packet);
     let plain = move || {
-        let write = || {
-            for _ in 0..BATCH {
-                queue.write(&VirtioNetHdr::default(), &[IoSlice::new(&packet)])?;
-            }
-            Ok(BATCH)
-        };
+        let write = || write_singly(queue, &VirtioNetHdr::default(), &packet);
         arrive_at(&tunnel.socket, timed(BATCH, write)?)
     };
     let batch = move || arrive_at(&tunnel.socket, timed(BATCH, || Ok(ring.write(packet_len)?))?);
@@ -113,15 +114,7 @@ pub(super) fn tun_super_packet(tunnel: &Tunnel, len: usize) -> Result<Comparison
     let (super_hdr, super_packet) = tunnel.packet_for_socket(BATCH * len)?;
     let gso_size = u16::try_from(len)?;
     let super_hdr = VirtioNetHdr { gso_type: VirtioNetHdr::GSO_UDP_L4, gso_size, ..super_hdr };
-    let each = move || {
-        let write = || {
-            for _ in 0..BATCH {
-                queue.write(&hdr, &[IoSlice::new(&packet)])?;
-            }
-            Ok(BATCH)
-        };
-        arrive_at(&tunnel.socket, timed(BATCH, write)?)
-    };
+    let each = move || arrive_at(&tunnel.socket, timed(BATCH, || write_singly(queue, &hdr, &packet))?);
     let at_once = move || {
         let write = || {
             queue.write(&super_hdr, &[IoSlice::new(&super_packet)])?;

@@ -10,6 +10,7 @@ use adit_crypto::aead::{self, Key};
 use adit_net::tun::VirtioNetHdr;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg, setsockopt, sockopt};
 
+use super::calls::write_singly;
 use super::ring::Ring;
 use super::world::{HEADERS_LEN, Tunnel, arrive_at};
 use super::{BATCH, Comparison, MAX_LEN, Result, timed};
@@ -113,18 +114,13 @@ pub(super) fn back<'a>(
     let packet = tunnel.bare_packet_for_socket(len)?;
     let packet_len = packet.len();
     let mut ring = Ring::new(queue)?;
-    for buffer in ring.buffers() {
-        buffer[..packet_len].copy_from_slice(&packet);
-    }
+    ring.fill(&packet);
     let (mut train, mut ring_train) = (Train::new(sockets, len)?, Train::new(sockets, len)?);
     let plain = move || {
         train.seal_and_send()?;
         let time = timed(BATCH, || {
             train.receive_and_open()?;
-            for _ in 0..BATCH {
-                queue.write(&VirtioNetHdr::default(), &[IoSlice::new(&packet)])?;
-            }
-            Ok(BATCH)
+            write_singly(queue, &VirtioNetHdr::default(), &packet)
         })?;
         arrive_at(&tunnel.socket, time)
     };

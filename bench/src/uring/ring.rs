@@ -41,9 +41,16 @@ impl Ring {
         Ok(Self { ring, buffers })
     }
 
-    /// What is written and sent, and what was read and received.
-    pub(super) fn buffers(&mut self) -> &mut [[u8; MAX_LEN]; BATCH] {
+    /// What was read and received.
+    pub(super) fn buffers(&self) -> &[[u8; MAX_LEN]; BATCH] {
         self.buffers
+    }
+
+    /// Puts `packet` into every buffer.
+    pub(super) fn fill(&mut self, packet: &[u8]) {
+        for buffer in self.buffers.iter_mut() {
+            buffer[..packet.len()].copy_from_slice(packet);
+        }
     }
 
     /// Reads [`BATCH`] times; returns how many reads found something.

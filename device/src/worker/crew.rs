@@ -139,8 +139,8 @@ impl Crew {
         }
     }
 
-    /// Worker `number` has something to do that is not another's.
-    pub(super) fn is_occupied(&self, number: usize) {
+    /// Worker `number` has something of its own to do.
+    pub(super) fn helps_no_more(&self, number: usize) {
         self.set(&self.helping, number, false);
     }
 

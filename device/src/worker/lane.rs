@@ -83,12 +83,13 @@ pub(crate) struct Owner<'a, J> {
     /// Jobs that were put in, and that were taken out, so far.
     filled: usize,
     taken: usize,
+    taken_by_last_round: usize,
 }
 
 impl<'a, J> Owner<'a, J> {
     /// The owner's end of a new lane.
     pub(crate) fn of(lane: &'a Lane<J>) -> Self {
-        Owner { lane, filled: 0, taken: 0 }
+        Owner { lane, filled: 0, taken: 0, taken_by_last_round: 0 }
     }
 
     pub(crate) fn lane(&self) -> &'a Lane<J> {
@@ -135,14 +136,24 @@ impl<'a, J> Owner<'a, J> {
         self.taken += count;
     }
 
-    /// How many jobs were taken out so far.
-    pub(crate) fn taken(&self) -> usize {
-        self.taken
+    /// Whether the owner should do a job itself rather than leave all to helpers: nothing has left since its last round, or
+    /// more waits than one helper would take up next.
+    pub(crate) fn needs_its_owner(&self) -> bool {
+        let is_stuck = self.taken == self.taken_by_last_round;
+        !self.is_empty() && (is_stuck || self.lane.waiting() > 1)
     }
 
-    /// To be called before sleeping while the lane is not empty. True when the next job is in another's hands, who will
-    /// then wake the owner; false when it is not, and there is no reason to sleep.
+    /// Ends one of the owner's rounds.
+    pub(crate) fn end_round(&mut self) {
+        self.taken_by_last_round = self.taken;
+    }
+
+    /// To be called before sleeping. True when there is nothing to do, or the next job is in another's hands, who will then
+    /// wake the owner; false when there is no reason to sleep.
     pub(crate) fn sleep(&self) -> bool {
+        if self.is_empty() {
+            return true;
+        }
         self.lane.owner_sleeps.store(true, SeqCst);
         let is_next_done = self.lane.slots[self.taken % SLOTS].is_done.load(SeqCst);
         if is_next_done || self.lane.waiting() > 0 {

@@ -116,7 +116,7 @@ impl<'a> Worker<'a> {
                 // Then what comes in has precedence: lanes are short, and with work in them others can help.
                 self.poller.wait(events, Some(Duration::ZERO))?;
                 if !events.is_empty() {
-                    crew.is_occupied(number);
+                    crew.helps_no_more(number);
                     return Ok(());
                 }
                 if !self.work() {

@@ -167,8 +167,6 @@ pub(super) struct Receiver<'a> {
     inner: Vec<&'static [u8]>,
     /// As many trains came as may at a time.
     is_backed_up: bool,
-    /// How many trains had left the lane when a round began.
-    last_round: usize,
 }
 
 impl<'a> Receiver<'a> {
@@ -179,7 +177,6 @@ impl<'a> Receiver<'a> {
             spare: Incoming::default(),
             inner: Vec::new(),
             is_backed_up: false,
-            last_round: 0,
         }
     }
 
@@ -215,12 +212,11 @@ impl<'a> Receiver<'a> {
     /// round or what helpers alone would be late with.
     pub(super) fn round(&mut self, outlet: &mut impl Outlet) {
         self.take_out(outlet);
-        let is_stuck = self.last_round == self.lane.taken();
-        if !self.lane.is_empty() && (is_stuck || self.lane.lane().waiting() > 1) {
+        if self.lane.needs_its_owner() {
             work(self.device, self.lane.lane());
             self.take_out(outlet);
         }
-        self.last_round = self.lane.taken();
+        self.lane.end_round();
     }
 
     /// The sockets are silent: the next burst is a new one.
@@ -281,7 +277,7 @@ impl<'a> Receiver<'a> {
 
     /// See [`Owner::sleep`].
     pub(super) fn may_sleep(&self) -> bool {
-        self.lane.is_empty() || self.lane.sleep()
+        self.lane.sleep()
     }
 }
 

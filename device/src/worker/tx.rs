@@ -58,8 +58,6 @@ pub(super) struct Sender<'a> {
     is_calm: bool,
     /// There was more than its share.
     is_backed_up: bool,
-    /// How many trains had left the lane when a round began.
-    last_round: usize,
     /// For the timers' jitter, where a call of the system's would cost as much as sealing a small packet.
     rng: ChaCha8Rng,
 }
@@ -73,7 +71,6 @@ impl<'a> Sender<'a> {
             lane: Owner::of(lane),
             is_calm: true,
             is_backed_up: false,
-            last_round: 0,
             rng: ChaCha8Rng::from_rng(&mut rng()),
         }
     }
@@ -226,12 +223,11 @@ impl<'a> Sender<'a> {
     /// round or what helpers alone would be late with.
     pub(super) fn round(&mut self, outlet: &mut impl Outlet) {
         self.take_out(outlet);
-        let is_stuck = self.last_round == self.lane.taken();
-        if !self.lane.is_empty() && (is_stuck || self.lane.lane().waiting() > 1) {
+        if self.lane.needs_its_owner() {
             work(self.lane.lane());
             self.take_out(outlet);
         }
-        self.last_round = self.lane.taken();
+        self.lane.end_round();
     }
 
     /// The interface is silent: the next burst is a new one.
@@ -269,7 +265,7 @@ impl<'a> Sender<'a> {
 
     /// See [`Owner::sleep`].
     pub(super) fn may_sleep(&self) -> bool {
-        self.lane.is_empty() || self.lane.sleep()
+        self.lane.sleep()
     }
 }
 

@@ -42,17 +42,14 @@ struct Served {
 }
 
 impl Served {
-    /// `None`, with the reason on standard error, where the test cannot run.
+    /// `None` where the test cannot run.
     fn start() -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         if fs::metadata("/proc/self").map(|process| process.uid()).ok() != Some(0) {
-            eprintln!("skipped: not root");
+            lab::skip("needs root");
             return None;
         }
-        if let Err(error) = Command::new("wg").arg("--version").output() {
-            eprintln!("skipped: wg: {error}");
-            return None;
-        }
+        lab::require(&["wg"]).ok()?;
         let name = format!("adt{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         fs::create_dir_all(DIRECTORY).unwrap();
         let path = PathBuf::from(format!("{DIRECTORY}/{name}.sock"));

@@ -120,7 +120,7 @@ fn pump(from: &Tun, to: &Tun, offloads: Offloads, stop: &AtomicBool, counts: &Co
 fn joined(wanted: Offloads, test: impl FnOnce(&End, &End, &Counts)) {
     let (a, b) = match (End::open(1, wanted), End::open(2, wanted)) {
         (Ok(a), Ok(b)) => (a, b),
-        (Err(reason), _) | (_, Err(reason)) => return eprintln!("skipped: {reason}"),
+        (Err(reason), _) | (_, Err(reason)) => return drop(lab::skip(&reason)),
     };
     let stop = AtomicBool::new(false);
     let counts = Counts::default();

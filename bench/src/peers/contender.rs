@@ -1,7 +1,8 @@
 //! Who is measured: Adit, the engines found on this machine, those named by the user, and the copy limit.
 
 use std::env;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use lab::Cmd;
 use lab::require::find;
@@ -61,7 +62,7 @@ pub fn gather(adit: Option<&Path>, peers: &[String], without: &[String]) -> Resu
     let this = env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
     let adit = match adit {
         Some(path) => path.to_owned(),
-        None => this.with_file_name("adit"),
+        None => beside(&this)?,
     };
     if !adit.is_file() {
         return Err(format!(
@@ -87,6 +88,22 @@ pub fn gather(adit: Option<&Path>, peers: &[String], without: &[String]) -> Resu
         version: String::new(),
     });
     leave_out(contenders, without)
+}
+
+/// The adit of the same build as `this` program. What cargo runs was built anew, and so must be what it measures.
+fn beside(this: &Path) -> Result<PathBuf, String> {
+    if let Some(cargo) = env::var_os("CARGO") {
+        let mut build = Command::new(cargo);
+        build.args(["build", "--quiet", "--package", "adit"]);
+        if !cfg!(debug_assertions) {
+            build.arg("--release");
+        }
+        let built = build.status().map_err(|error| format!("cannot build adit: {error}"))?;
+        if !built.success() {
+            return Err("adit, which is to be measured, does not build: name another with --adit".to_owned());
+        }
+    }
+    Ok(this.with_file_name("adit"))
 }
 
 fn parse_peer(text: &str) -> Result<(&str, &str), String> {

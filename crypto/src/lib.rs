@@ -24,8 +24,9 @@ mod self_test;
 pub mod x25519;
 pub mod xaead;
 
+pub use backend::{Backend, aead_backend, use_library};
 pub use secret::Secret;
-pub use self_test::{SelfTestFailure, self_test};
+pub use self_test::{SelfTest, SelfTestFailure, self_test};
 
 /// Bytes in every symmetric key, private key, public key and hash of WireGuard.
 pub const KEY_LEN: usize = 32;

@@ -8,12 +8,19 @@
 //!
 //! All choose their code for the CPU at run time.
 
+mod aead;
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "vector instructions, of which each `unsafe` says why they may be used")]
+mod avx512;
 mod aws_lc;
 mod blake2s_simd;
+mod choice;
 mod rustcrypto;
 
-pub(crate) use aws_lc::{AeadKey, X25519Key};
+pub(crate) use aead::AeadKey;
+pub(crate) use aws_lc::X25519Key;
 pub(crate) use blake2s_simd::blake2s;
+pub use choice::{Backend, aead_backend, use_library};
 pub(crate) use rustcrypto::{xaead_open, xaead_seal};
 
 #[cfg(test)]

@@ -1,0 +1,63 @@
+//! Which code serves new ChaCha20-Poly1305 keys.
+
+use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+/// Whose code seals and opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// AWS-LC: runs everywhere.
+    AwsLc,
+    /// Our own, for trains on x86-64 with AVX-512 and its IFMA extension; AWS-LC for what is quicker there.
+    Avx512,
+}
+
+impl Backend {
+    /// Those that this CPU can run, the preferred one last.
+    pub fn available() -> impl Iterator<Item = Self> {
+        [Self::AwsLc, Self::Avx512].into_iter().filter(|backend| backend.is_available())
+    }
+
+    /// Its name, for people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AwsLc => "AWS-LC",
+            Self::Avx512 => "AVX-512/IFMA",
+        }
+    }
+
+    pub(super) fn is_available(self) -> bool {
+        match self {
+            Self::AwsLc => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => super::avx512::is_available(),
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx512 => false,
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Set once, by a switch or by a failed self-test, and never reset: nothing is ordered by it.
+static LIBRARY_ONLY: AtomicBool = AtomicBool::new(false);
+
+/// What keys made from now on use.
+#[must_use]
+pub fn aead_backend() -> Backend {
+    if !LIBRARY_ONLY.load(Ordering::Relaxed) && Backend::Avx512.is_available() {
+        Backend::Avx512
+    } else {
+        Backend::AwsLc
+    }
+}
+
+/// Makes keys from now on use the library alone, for the rest of the program's life. Keys that exist stay as they are.
+pub fn use_library() {
+    LIBRARY_ONLY.store(true, Ordering::Relaxed);
+}

@@ -30,6 +30,9 @@ impl Backend {
     pub(super) fn is_available(self) -> bool {
         match self {
             Self::AwsLc => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => super::avx512::is_available(),
+            #[cfg(not(target_arch = "x86_64"))]
             Self::Avx512 => false,
         }
     }

@@ -9,6 +9,9 @@
 //! All choose their code for the CPU at run time.
 
 mod aead;
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "vector instructions, of which each `unsafe` says why they may be used")]
+mod avx512;
 mod aws_lc;
 mod blake2s_simd;
 mod choice;

@@ -1,7 +1,7 @@
 //! Sealing and opening trains, against AWS-LC and ring in one run.
 //!
-//! `cargo bench -p adit-crypto` prints the table; with `-- --sweep`, instead, where lengths from 0 to 65,519 bytes and
-//! trains of 1 to 64 packets compare worst with AWS-LC. All candidates take turns, and of the ratios of their times in each
+//! `cargo bench -p adit-crypto` prints the table, and `-- 1420x16 64x4` such cells of it (bytes, packets); `-- --sweep` prints
+//! where lengths from 0 to 65,519 bytes and trains of 1 to 64 packets compare worst with AWS-LC. All candidates take turns, and of the ratios of their times in each
 //! turn the median counts, so a busy neighbour does little harm. Trains are laid out as the data path has them.
 
 use std::env;
@@ -22,36 +22,48 @@ const BATCHES: [usize; 8] = [1, 2, 4, 8, 16, 32, 45, 48];
 
 fn main() {
     println!("ChaCha20-Poly1305 in trains; new keys use {}", aead_backend());
-    match env::args().any(|arg| arg == "--sweep") {
-        true => sweep(),
-        false => table(),
+    // cargo adds `--bench`.
+    let args: Vec<String> = env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    if args == ["--sweep"] {
+        return sweep();
+    }
+    let cells: Option<Vec<_>> = args.iter().map(|arg| cell(arg)).collect();
+    match cells {
+        Some(cells) if !cells.is_empty() => table(cells),
+        Some(_) => table(LENGTHS.into_iter().flat_map(|len| BATCHES.map(|packets| (len, packets)))),
+        None => eprintln!("say nothing, --sweep, or bytes and packets, such as 1420x16"),
     }
 }
 
-fn table() {
+/// A text's bytes and a train's packets, at most 64.
+fn cell(arg: &str) -> Option<(usize, usize)> {
+    let (len, packets) = arg.split_once('x')?;
+    let (len, packets) = (len.parse().ok()?, packets.parse().ok()?);
+    (len <= 1 << 20 && (1..=64).contains(&packets)).then_some((len, packets))
+}
+
+fn table(cells: impl IntoIterator<Item = (usize, usize)>) {
     let effort = Effort { rounds: 15, round: Duration::from_micros(500) };
     println!("{:>24}{:^44}{:^44}", "", "sealing", "opening");
     let columns = format!("{:>8} {:>9} {:>12} {:>11}", "GB/s", "ns/packet", "times AWS-LC", "times ring");
     println!("{:>10} {:>10}   {columns}   {columns}", "bytes", "packets");
-    for text_len in LENGTHS {
-        for packets in BATCHES {
-            let [sealing, opening] = [Work::Seal, Work::Open].map(|work| {
-                let layout = Layout { text_len, packets, work };
-                let own = Own(aead::Key::new(&KEY));
-                let library = Own(aead::Key::with_backend(&KEY, Backend::AwsLc));
-                let times = compare(&[&own, &library, &Ring::new()], layout, effort);
-                let seconds = median(times.iter().map(|round| round[0]).collect());
-                let bytes = (text_len * packets) as f64;
-                format!(
-                    "{:>8.2} {:>9.0} {:>12.2} {:>11.2}",
-                    bytes / seconds / 1e9,
-                    seconds / packets as f64 * 1e9,
-                    ratio(&times, 1),
-                    ratio(&times, 2)
-                )
-            });
-            println!("{text_len:>10} {packets:>10}   {sealing}   {opening}");
-        }
+    for (text_len, packets) in cells {
+        let [sealing, opening] = [Work::Seal, Work::Open].map(|work| {
+            let layout = Layout { text_len, packets, work };
+            let own = Own(aead::Key::new(&KEY));
+            let library = Own(aead::Key::with_backend(&KEY, Backend::AwsLc));
+            let times = compare(&[&own, &library, &Ring::new()], layout, effort);
+            let seconds = median(times.iter().map(|round| round[0]).collect());
+            let bytes = (text_len * packets) as f64;
+            format!(
+                "{:>8.2} {:>9.0} {:>12.2} {:>11.2}",
+                bytes / seconds / 1e9,
+                seconds / packets as f64 * 1e9,
+                ratio(&times, 1),
+                ratio(&times, 2)
+            )
+        });
+        println!("{text_len:>10} {packets:>10}   {sealing}   {opening}");
     }
 }
 

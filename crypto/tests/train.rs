@@ -1,12 +1,11 @@
-//! Trains against something dumber: RustCrypto's ChaCha20-Poly1305, one packet at a time.
+//! Trains of any shape against the reference: what nobody thought to list in the other tests.
 
-use std::iter::repeat_n;
+mod support;
 
-use adit_crypto::{Rejected, TAG_LEN, aead};
-use chacha20poly1305::ChaCha20Poly1305;
-use chacha20poly1305::aead::{AeadInOut, KeyInit};
+use adit_crypto::{Backend, Rejected, TAG_LEN, aead};
 use proptest::prelude::*;
 use proptest::sample::Index;
+use support::Reference;
 
 /// A train as the data path makes them, with text that is different in every packet.
 #[derive(Clone, Debug)]
@@ -23,26 +22,25 @@ impl Layout {
         (self.first_counter..).take(self.bytes.len().div_ceil(self.stride)).collect()
     }
 
-    fn sealed(&self) -> Vec<u8> {
+    fn sealed(&self, backend: Backend) -> Vec<u8> {
         let mut train = self.bytes.clone();
-        aead::seal_train(
-            &aead::Key::new(&self.key),
-            self.first_counter,
-            &mut train,
-            self.stride,
-            self.header,
-        );
+        let key = aead::Key::with_backend(&self.key, backend);
+        aead::seal_train(&key, self.first_counter, &mut train, self.stride, self.header);
         train
     }
 
     /// The train after opening, and the verdicts.
-    fn opened(&self, mut train: Vec<u8>, counters: &[u64]) -> (Vec<u8>, Vec<bool>) {
-        let key = aead::Key::new(&self.key);
+    fn opened(&self, backend: Backend, mut train: Vec<u8>, counters: &[u64]) -> (Vec<u8>, Vec<bool>) {
+        let key = aead::Key::with_backend(&self.key, backend);
         // Neither verdict is the initial one everywhere, so each has to be written.
         let mut opened: Vec<bool> = (0..counters.len()).map(|i| i % 2 == 0).collect();
         aead::open_train(&key, counters, &mut train, self.stride, self.header, &mut opened);
         (train, opened)
     }
+}
+
+fn backends() -> impl Strategy<Value = Backend> {
+    prop::sample::select(Backend::available().collect::<Vec<_>>())
 }
 
 prop_compose! {
@@ -71,16 +69,19 @@ proptest! {
     #[test]
     fn sealed_as_the_reference_seals(layout in layouts()) {
         let mut expected = layout.bytes.clone();
+        let reference = Reference::new(&layout.key);
         for (packet, counter) in expected.chunks_mut(layout.stride).zip(layout.first_counter..) {
-            reference_seal(&layout.key, counter, &mut packet[layout.header..]);
+            reference.seal(counter, &[], &mut packet[layout.header..]);
         }
-        prop_assert_eq!(layout.sealed(), expected);
+        for backend in Backend::available() {
+            prop_assert_eq!(layout.sealed(backend), &expected[..], "{}", backend);
+        }
     }
 
     #[test]
-    fn opened_to_what_was_sealed(layout in layouts()) {
+    fn opened_to_what_was_sealed(layout in layouts(), backend in backends()) {
         let counters = layout.counters();
-        let (train, opened) = layout.opened(layout.sealed(), &counters);
+        let (train, opened) = layout.opened(backend, layout.sealed(Backend::AwsLc), &counters);
         prop_assert!(opened.iter().all(|&opened| opened));
         for (packet, plain) in train.chunks(layout.stride).zip(layout.bytes.chunks(layout.stride)) {
             let text = ..plain.len() - TAG_LEN;
@@ -94,10 +95,11 @@ proptest! {
         layout in layouts(),
         touched in prop::collection::vec((any::<Index>(), any::<Index>(), 0..8_u32), 0..6),
         misnumbered in prop::option::of(any::<Index>()),
+        backend in backends(),
     ) {
         prop_assume!(!layout.bytes.is_empty());
         let mut counters = layout.counters();
-        let mut train = layout.sealed();
+        let mut train = layout.sealed(Backend::AwsLc);
         let mut intact = vec![true; counters.len()];
         for (packet, byte, bit) in touched {
             let packet = packet.index(counters.len());
@@ -112,7 +114,7 @@ proptest! {
             intact[packet] = false;
         }
 
-        let (train, opened) = layout.opened(train, &counters);
+        let (train, opened) = layout.opened(backend, train, &counters);
         prop_assert_eq!(&opened, &intact);
         let packets = train.chunks(layout.stride).zip(layout.bytes.chunks(layout.stride));
         for ((packet, plain), opened) in packets.zip(opened) {
@@ -132,53 +134,27 @@ proptest! {
         mut train in prop::collection::vec(any::<u8>(), 0..400),
         stride in 1..120_usize,
         header in 0..60_usize,
+        backend in backends(),
     ) {
         let packets = train.len().div_ceil(stride);
         let mut opened = vec![true; packets];
-        let key = aead::Key::new(&[7; 32]);
+        let key = aead::Key::with_backend(&[7; 32], backend);
         aead::open_train(&key, &vec![0; packets], &mut train, stride, header, &mut opened);
         prop_assert!(opened.iter().all(|&opened| !opened));
     }
-
-    #[test]
-    fn packets_with_associated_data_agree_with_the_reference(
-        key in any::<[u8; 32]>(),
-        counter in any::<u64>(),
-        aad in prop::collection::vec(any::<u8>(), 0..100),
-        plain in prop::collection::vec(any::<u8>(), 0..1700),
-    ) {
-        let mut buf: Vec<u8> = plain.iter().copied().chain(repeat_n(0, TAG_LEN)).collect();
-        aead::seal(&aead::Key::new(&key), counter, &aad, &mut buf);
-
-        let (text, tag) = buf.split_last_chunk_mut::<TAG_LEN>().unwrap();
-        let (reference, nonce) = (ChaCha20Poly1305::new(&key.into()), nonce(counter).into());
-        let opened = reference.decrypt_inout_detached(&nonce, &aad, text.into(), (&*tag).into());
-        prop_assert!(opened.is_ok());
-        prop_assert_eq!(&*text, &plain[..]);
-    }
 }
 
-fn reference_seal(key: &[u8; 32], counter: u64, buf: &mut [u8]) {
-    let (text, tag) = buf.split_last_chunk_mut::<TAG_LEN>().unwrap();
-    let reference = ChaCha20Poly1305::new(key.into());
-    *tag = reference.encrypt_inout_detached(&nonce(counter).into(), &[], text.into()).unwrap().into();
-}
+support::for_each_backend!(a_packet_without_a_tag_is_rejected, a_train_that_does_not_fit_is_refused_whole);
 
-fn nonce(counter: u64) -> [u8; 12] {
-    (u128::from(counter) << 32).to_le_bytes()[..12].try_into().unwrap()
-}
-
-#[test]
-fn a_packet_without_a_tag_is_rejected() {
-    let key = aead::Key::new(&[7; 32]);
+fn a_packet_without_a_tag_is_rejected(backend: Backend) {
+    let key = aead::Key::with_backend(&[7; 32], backend);
     for len in 0..TAG_LEN {
         assert_eq!(aead::open(&key, 0, &[], &mut vec![0; len]), Err(Rejected));
     }
 }
 
-#[test]
-fn a_train_that_does_not_fit_is_refused_whole() {
-    let key = aead::Key::new(&[7; 32]);
+fn a_train_that_does_not_fit_is_refused_whole(backend: Backend) {
+    let key = aead::Key::with_backend(&[7; 32], backend);
     for (first_counter, len) in [(0, 2 * 64 + 16 + TAG_LEN - 1), (u64::MAX - 1, 3 * 64)] {
         let mut train = vec![0x55; len];
         let sealing =

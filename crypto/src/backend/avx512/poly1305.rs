@@ -281,11 +281,14 @@ impl PacketLanes {
     #[inline]
     #[target_feature(enable = "avx512f,avx512ifma")]
     fn step(&self, h: Limbs, blocks: &[[__m512i; 2]]) -> Limbs {
+        // What waits for the step before comes last.
+        let [first, others @ ..] = blocks else { return h };
+        let [power, powers @ ..] = &self.powers[4 - blocks.len()..] else { return h };
         let mut product = Product::zero();
-        for (i, (block, power)) in blocks.iter().zip(&self.powers[4 - blocks.len()..]).enumerate() {
-            let m = if i == 0 { h.plus(Limbs::tight_block(*block)) } else { Limbs::loose_block(*block) };
-            product.accumulate(m, power);
+        for (block, power) in others.iter().zip(powers) {
+            product.accumulate(Limbs::loose_block(*block), power);
         }
+        product.accumulate(h.plus(Limbs::tight_block(*first)), power);
         product.carry()
     }
 }

@@ -11,7 +11,7 @@ use std::process::{self, ExitCode};
 use std::thread;
 
 use adit_device::uapi::Listener;
-use adit_device::{Engine, Options};
+use adit_device::{Engine, Options, tun_queues};
 use adit_net::process::{
     Output, ReadySignal, Role, Signal, SignalFd, daemonize, ignore_sigpipe, inherited_fd,
 };
@@ -48,7 +48,7 @@ pub(crate) fn run(interface: &str, args: &DaemonArgs) -> ExitCode {
 fn serve(interface: &str, args: &DaemonArgs, level: Option<&str>) -> Result<(), Box<dyn std::error::Error>> {
     let workers = args.workers.unwrap_or_else(default_workers);
     let wanted = Wanted::without(&args.no_offload)?;
-    let tun = open_tun(interface, wanted.tun)?;
+    let tun = open_tun(interface, workers, wanted.tun)?;
     let name = tun.name()?;
     logger::set_interface(&name);
     let listener = match inherited(WG_UAPI_FD)? {
@@ -78,12 +78,17 @@ fn default_workers() -> NonZeroUsize {
     thread::available_parallelism().map_or(NonZeroUsize::MIN, |processors| processors.min(EIGHT))
 }
 
-fn open_tun(interface: &str, offloads: Offloads) -> Result<Tun, Box<dyn std::error::Error>> {
+fn open_tun(
+    interface: &str,
+    workers: NonZeroUsize,
+    offloads: Offloads,
+) -> Result<Tun, Box<dyn std::error::Error>> {
     Ok(match inherited(WG_TUN_FD)? {
         Some(fd) => Tun::from_fd(fd, offloads)?,
-        // One queue: the kernel would spread a flow of small and of fragmented datagrams over several, and their order
-        // be lost.
-        None => Tun::open(&TunOptions { offloads, ..TunOptions::new(interface) })?,
+        None => {
+            let queues = tun_queues(workers);
+            Tun::open(&TunOptions { queues, offloads, ..TunOptions::new(interface) })?
+        }
     })
 }
 

@@ -142,9 +142,10 @@ fn engine_page(name: &str, status: &Status) -> String {
         ("udp-gro", s.udp_gro, format!("{} received", s.udp_gro_received), None),
     ];
     let mut page = format!(
-        "interface: {name}\n  workers: {}\n  packet buffers: {:.1} MiB at most\n",
+        "interface: {name}\n  workers: {}\n  packet buffers: {:.1} MiB at most\n  queues: {}\n",
         s.workers,
-        s.buffer_bytes as f64 / f64::from(1 << 20)
+        s.buffer_bytes as f64 / f64::from(1 << 20),
+        s.tun_queues
     );
     for (offload, state, used, refused) in rows {
         let refused = refused.map_or_else(String::new, |count| format!("{count} refused"));
@@ -186,6 +187,7 @@ mod tests {
     fn engines() -> Vec<(String, Status)> {
         let status = Status {
             workers: 1,
+            tun_queues: 4,
             buffer_bytes: 5 << 19,
             tun_vnet_hdr: OffloadState::On,
             tun_tcp: OffloadState::GivenUp,
@@ -203,7 +205,7 @@ mod tests {
         let page = page(&engines());
         assert!(
             page.starts_with(
-                "interface: wg0\n  workers: 1\n  packet buffers: 2.5 MiB at most\n  tun-vnet-hdr  on\n"
+                "interface: wg0\n  workers: 1\n  packet buffers: 2.5 MiB at most\n  queues: 4\n  tun-vnet-hdr  on\n"
             ),
             "{page}"
         );

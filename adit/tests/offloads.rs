@@ -19,10 +19,13 @@ use nix::libc;
 
 const TUNSETOFFLOAD: u64 = 0x4004_54d0;
 const TUNSETVNETHDRSZ: u64 = 0x4004_54d8;
+const TUNSETSTEERINGEBPF: u64 = 0x8004_54e0;
 const TUN_F_TSO4: u64 = 0x02;
 const TUN_F_USO4: u64 = 0x20;
 
 const SWITCHES: [&str; 4] = ["tun-tcp", "tun-udp", "udp-gso", "udp-gro"];
+
+const QUEUES_OF_A_WORKER: u64 = 4;
 
 /// Pairs that run at a time.
 const AT_ONCE: usize = 6;
@@ -279,6 +282,50 @@ fn a_kernel_without_the_interfaces_offloads() {
             [1, 2].map(|i| states[i] == "on")
         );
         status.assert_no_drops();
+    }
+}
+
+/// Without CAP_BPF, in a container, and before Linux 4.16: one queue keeps the order, too.
+#[test]
+fn a_kernel_without_the_steering_program() {
+    needs!("netns", "tun", "wg", "ping");
+    let program = Program::new(format!("env LOG_LEVEL=info {} --workers 2", adit().0.display()));
+    for refusal in [Refusal::Bpf, Refusal::Ioctl(TUNSETSTEERINGEBPF)] {
+        let pair = refusing(&[refusal], || connected(&program, &adit(), "", Outer::V4));
+        all_traffic(&pair);
+        let status = Status::of(&pair.a);
+        assert_eq!(status.count("tun_queues"), 1, "{refusal:?}");
+        status.assert_no_drops();
+        let log = pair.a.engine.log();
+        assert!(log.contains("one queue") && log.contains("no steering program"), "{refusal:?}: {log}");
+    }
+}
+
+/// Datagrams on one queue and streams on others, in both directions at once.
+#[test]
+fn flows_keep_their_order_on_several_queues() {
+    needs!("netns", "tun", "wg", "ping");
+    for workers in [1, 2, 4] {
+        let program = Program::new(format!("{} --workers {workers}", adit().0.display()));
+        let pair = &connected(&program, &program, "", Outer::V4);
+        thread::scope(|scope| {
+            for inner in Inner::BOTH {
+                scope.spawn(move || (0..8).for_each(|_| stream(pair, inner)));
+                for (from, to) in [(&pair.a, &pair.b), (&pair.b, &pair.a)] {
+                    scope.spawn(move || {
+                        Flow::of_datagrams(from, to, inner, 3000).alternating_with(700).run(3000);
+                    });
+                }
+            }
+        });
+        for side in [&pair.a, &pair.b] {
+            let status = Status::of(side);
+            match status.count("tun_queues") {
+                1 => drop(lab::skip("several queues: the kernel takes no steering program")),
+                queues => assert_eq!(queues, workers * QUEUES_OF_A_WORKER),
+            }
+            status.assert_no_drops();
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Three kinds of threads share `Device` (`state.rs`):
 //!
-//! - **workers** move packets: TUN to UDP and back (`worker/`); each has sockets of its own, and shares the TUN queues,
+//! - **workers** move packets: TUN to UDP and back (`worker/`); each has sockets and TUN queues of its own,
 //! - the **slow path** does what takes long or waits for a moment: handshakes and timers (`slow_path.rs`),
 //! - the **control** thread, the caller of [`Engine::run`], applies configurations, follows the interface and the
 //!   routes, serves the UAPI socket and ends it all (`control.rs`).
@@ -34,6 +34,8 @@ mod worker;
 
 use std::num::NonZeroUsize;
 
+use adit_net::tun::QUEUES_OF_A_HOST;
+
 pub use control::{Engine, Options, StartError, UdpOffloads};
 pub use worker::{MAX_WORKERS, halves};
 
@@ -43,4 +45,10 @@ pub use worker::{MAX_WORKERS, halves};
 #[must_use]
 pub fn buffer_bytes(workers: NonZeroUsize) -> usize {
     workers.get() * worker::BUFFER_BYTES
+}
+
+/// How many queues the TUN device of an engine with so many workers should have.
+#[must_use]
+pub fn tun_queues(workers: NonZeroUsize) -> usize {
+    workers.get() * QUEUES_OF_A_HOST
 }

@@ -24,10 +24,12 @@ impl Device {
             udp += bound.stats();
         }
         let (asked, agreed, works) = (tun.wanted_offloads(), tun.agreed_offloads(), tun.offloads());
+        let queues = tun.queues().len() as u64;
         let tun = tun.stats();
         Status {
             workers: workers.get() as u64,
             buffer_bytes: crate::buffer_bytes(workers) as u64,
+            tun_queues: queues,
             tun_vnet_hdr: OffloadState::of(asked.vnet_hdr, agreed.vnet_hdr, works.vnet_hdr),
             tun_read: tun.single.read,
             tun_written: tun.single.written,

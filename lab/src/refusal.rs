@@ -26,6 +26,8 @@ pub enum Refusal {
     IoctlBit(u64, u64),
     /// `writev` of this many parts or more, with `EINVAL`.
     WritevParts(u64),
+    /// `bpf`, with `EPERM`.
+    Bpf,
 }
 
 impl Refusal {
@@ -50,10 +52,15 @@ impl Refusal {
             Self::WritevParts(parts) => {
                 (libc::SYS_writev, libc::EINVAL, vec![condition(2, Dword, Ge, parts)])
             }
+            Self::Bpf => (libc::SYS_bpf, libc::EPERM, Vec::new()),
         };
-        let rule = SeccompRule::new(conditions).expect("there is a condition");
+        let rules = match conditions.is_empty() {
+            // Every call.
+            true => Vec::new(),
+            false => vec![SeccompRule::new(conditions).expect("there is a condition")],
+        };
         let filter = SeccompFilter::new(
-            BTreeMap::from([(call, vec![rule])]),
+            BTreeMap::from([(call, rules)]),
             SeccompAction::Allow,
             SeccompAction::Errno(errno.cast_unsigned()),
             std::env::consts::ARCH.try_into().expect("an architecture that seccomp knows"),

@@ -115,9 +115,9 @@ fn offload_state() -> impl Strategy<Value = OffloadState> {
 }
 
 pub fn status() -> impl Strategy<Value = Status> {
-    (proptest::array::uniform5(offload_state()), any::<[u64; 18]>()).prop_map(|(states, counts)| {
+    (proptest::array::uniform5(offload_state()), any::<[u64; 19]>()).prop_map(|(states, counts)| {
         let [tun_vnet_hdr, tun_tcp, tun_udp, udp_gso, udp_gro] = states;
-        let [workers, buffer_bytes, rest @ ..] = counts;
+        let [workers, buffer_bytes, tun_queues, rest @ ..] = counts;
         let [tun_read, tun_written, tun_dropped, rest @ ..] = rest;
         let [tun_tcp_read, tun_tcp_written, tun_tcp_refused, rest @ ..] = rest;
         let [tun_udp_read, tun_udp_written, tun_udp_refused, rest @ ..] = rest;
@@ -126,6 +126,7 @@ pub fn status() -> impl Strategy<Value = Status> {
         Status {
             workers,
             buffer_bytes,
+            tun_queues,
             tun_vnet_hdr,
             tun_read,
             tun_written,

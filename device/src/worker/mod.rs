@@ -53,7 +53,8 @@ pub(crate) struct Worker<'a> {
     number: usize,
     /// The TUN queues that it reads from.
     queues: &'a [TunQueue],
-    /// The one that it writes through.
+    /// The one that it writes through: one of its own if it has any, since the driver accounts for packets per queue, and
+    /// processors that write through one fight over a cache line.
     writer: &'a TunQueue,
     poller: Poller,
     sockets: Option<Arc<Bound>>,
@@ -95,7 +96,7 @@ impl<'a> Worker<'a> {
             tun,
             number,
             queues,
-            writer: tun.writer(number),
+            writer: queues.first().unwrap_or(&tun.queues()[0]),
             poller,
             sockets: None,
             batch: RecvBatch::new(RECV_SLOTS),
@@ -164,7 +165,8 @@ fn trains_in_a_share(trains: usize, bytes: usize) -> usize {
     SHARE_BYTES * trains / bytes.max(1)
 }
 
-/// The part of `queues` that is worker `number`'s of `workers`; a device may have fewer than there are workers.
+/// The part of `queues` that is worker `number`'s of `workers`: neighbours, so that one worker sends what goes to one host
+/// (see [`adit_net::tun::QUEUES_OF_A_HOST`]). If there is but one queue, it is the first worker's.
 fn share(queues: &[TunQueue], number: usize, workers: usize) -> &[TunQueue] {
     let bounds = |number: usize| (queues.len() * number).div_ceil(workers);
     &queues[bounds(number)..bounds(number + 1)]

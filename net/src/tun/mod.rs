@@ -7,6 +7,7 @@
 //! After creation, everything is asked of the descriptor, never of the name: the device may move to another network
 //! namespace, or be renamed.
 
+mod bpf;
 mod counters;
 mod error;
 mod name;
@@ -27,6 +28,7 @@ pub use counters::{KindStats, TunStats};
 pub use error::{Fault, TunError};
 pub use name::{MAX_NAME_LEN, check_name};
 pub use queue::{MAX_PARTS, Read, TunQueue};
+pub use steering::QUEUES_OF_A_HOST;
 pub use virtio::VirtioNetHdr;
 
 /// The MTU of a new device in bytes: 1,500 less the outer IPv6 and UDP headers and the 32 bytes of WireGuard's own.
@@ -61,7 +63,9 @@ impl Default for Offloads {
 pub struct TunOptions {
     /// 1 to [`MAX_NAME_LEN`] bytes; `%d` stands for the first free number.
     pub name: String,
-    /// Queues wanted, at least one. Flows are spread over them by hash, so that each can have a thread of its own.
+    /// Queues wanted, at least one; [`QUEUES_OF_A_HOST`] for each thread that is to read. Each flow's packets come to one of
+    /// them, which takes a program in the kernel: where that is refused, there is but one queue (before Linux 4.16, on most
+    /// systems without CAP_BPF and CAP_SYS_ADMIN, in many containers).
     pub queues: usize,
     /// MTU in bytes for a device that is created; an existing one keeps its own.
     pub mtu: u32,
@@ -81,7 +85,6 @@ impl TunOptions {
 #[derive(Debug)]
 pub struct Tun {
     queues: Vec<TunQueue>,
-    writers: Vec<TunQueue>,
     wanted: Offloads,
     joining: Arc<Joining>,
 }
@@ -108,20 +111,10 @@ impl Tun {
         open::from_fd(fd, offloads)
     }
 
-    /// The queues to read from, at least one.
+    /// The queues, at least one. Where something is written has no influence on where its answers come to.
     #[must_use]
     pub fn queues(&self) -> &[TunQueue] {
         &self.queues
-    }
-
-    /// The queue for worker `number` to write through: on a device with several queues not one of [`queues`], since
-    /// writing through those would move flows from one to another.
-    ///
-    /// [`queues`]: Self::queues
-    #[must_use]
-    pub fn writer(&self, number: usize) -> &TunQueue {
-        let writers = if self.writers.is_empty() { &self.queues } else { &self.writers };
-        &writers[number % writers.len()]
     }
 
     /// The offloads that were asked for when it was opened.
@@ -147,7 +140,7 @@ impl Tun {
     #[must_use]
     pub fn stats(&self) -> TunStats {
         let mut total = TunStats::default();
-        self.queues.iter().chain(&self.writers).for_each(|queue| total += queue.stats());
+        self.queues.iter().for_each(|queue| total += queue.stats());
         total
     }
 

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 
 use super::counters::Joining;
-use super::steering::Queues;
+use super::steering::Steering;
 use super::{Offloads, Tun, TunError, TunOptions, TunQueue, VirtioNetHdr, check_name, sys};
 use crate::netlink::tun_info;
 
@@ -25,21 +25,22 @@ struct First {
 
 pub(super) fn open(options: &TunOptions) -> Result<Tun, TunError> {
     check_name(&options.name)?;
-    match open_framed(options, options.offloads.vnet_hdr) {
+    let steering = if options.queues > 1 { Steering::load() } else { None };
+    match open_framed(options, steering.as_ref(), options.offloads.vnet_hdr) {
         Err(TunError::Failed(step, error))
             if options.offloads.vnet_hdr && error.raw_os_error() == Some(libc::EINVAL) =>
         {
             log::debug!("{step} failed: {error}; trying without the virtio-net header");
-            open_framed(options, false)
+            open_framed(options, steering.as_ref(), false)
         }
         result => result,
     }
 }
 
-/// Opens the device with or without virtio-net headers.
-fn open_framed(options: &TunOptions, vnet_hdr: bool) -> Result<Tun, TunError> {
+/// Opens the device with or without virtio-net headers; with several queues only if there is steering.
+fn open_framed(options: &TunOptions, steering: Option<&Steering>, vnet_hdr: bool) -> Result<Tun, TunError> {
     let base = base_flags(vnet_hdr);
-    let (first, created) = match create(options, base)? {
+    let (first, created) = match create(options, base, steering.is_some())? {
         Some(first) => (first, true),
         None => (attach_existing(&options.name, base)?, false),
     };
@@ -48,9 +49,12 @@ fn open_framed(options: &TunOptions, vnet_hdr: bool) -> Result<Tun, TunError> {
             |error| TunError::Failed(format!("setting the MTU of {} to {}", first.name, options.mtu), error);
         sys::set_mtu(&first.name, options.mtu).map_err(failed)?;
     }
-    let wanted = if first.multi_queue { options.queues.max(1) } else { 1 };
-    let attach_another = || attach(&first.name, base | libc::IFF_MULTI_QUEUE).map(|(fd, _)| fd);
-    finish(Queues::several(first.fd, wanted, attach_another)?, options.offloads)
+    let is_steered = first.multi_queue && steering.is_some_and(|steering| steering.attach_to(&first.fd));
+    let mut fds = vec![first.fd];
+    for _ in 1..if is_steered { options.queues } else { 1 } {
+        fds.push(attach(&first.name, base | libc::IFF_MULTI_QUEUE)?.0);
+    }
+    finish(fds, options.offloads)
 }
 
 pub(super) fn from_fd(fd: OwnedFd, offloads: Offloads) -> Result<Tun, TunError> {
@@ -61,12 +65,11 @@ pub(super) fn from_fd(fd: OwnedFd, offloads: Offloads) -> Result<Tun, TunError> 
         Ok(())
     };
     nonblock().map_err(|_| TunError::BadDescriptor("it cannot be made non-blocking"))?;
-    finish(Queues::one(fd), offloads)
+    finish(vec![fd], offloads)
 }
 
 /// `IFF_TUN_EXCL` makes sure that the device is new; `None` if one of that name exists.
-fn create(options: &TunOptions, base: c_int) -> Result<Option<First>, TunError> {
-    let multi_queue = options.queues > 1;
+fn create(options: &TunOptions, base: c_int, multi_queue: bool) -> Result<Option<First>, TunError> {
     let flags = base | libc::IFF_TUN_EXCL | if multi_queue { libc::IFF_MULTI_QUEUE } else { 0 };
     match attach(&options.name, flags) {
         Ok((fd, name)) => Ok(Some(First { fd, name, multi_queue })),
@@ -133,8 +136,8 @@ const fn base_flags(vnet_hdr: bool) -> c_int {
 }
 
 /// Reads back what the device is and agrees with it on offloads, which are the device's, not a queue's.
-fn finish(fds: Queues, wanted: Offloads) -> Result<Tun, TunError> {
-    let first = &fds.attached[0];
+fn finish(fds: Vec<OwnedFd>, wanted: Offloads) -> Result<Tun, TunError> {
+    let first = &fds[0];
     let interface =
         sys::interface(first).map_err(|_| TunError::BadDescriptor("it is not an attached TUN device"))?;
     if interface.flags & libc::IFF_TUN == 0 {
@@ -149,8 +152,8 @@ fn finish(fds: Queues, wanted: Offloads) -> Result<Tun, TunError> {
     }
     let offloads = if vnet_hdr { negotiate(first, wanted) } else { Offloads::NONE };
     let joining = Arc::new(Joining::new(offloads));
-    let queues = |fds: Vec<OwnedFd>| fds.into_iter().map(|fd| TunQueue::new(fd, joining.clone())).collect();
-    Ok(Tun { queues: queues(fds.attached), writers: queues(fds.detached), wanted, joining: joining.clone() })
+    let queues = fds.into_iter().map(|fd| TunQueue::new(fd, joining.clone())).collect();
+    Ok(Tun { queues, wanted, joining })
 }
 
 /// Asks for the offloads wanted, then for ever less, until the kernel agrees.

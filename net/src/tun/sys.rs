@@ -27,14 +27,14 @@ pub(super) fn attach(fd: &OwnedFd, name: &str, flags: c_int) -> io::Result<Strin
     Ok(to_string(&request.ifr_name))
 }
 
-/// `TUNSETQUEUE` with `IFF_DETACH_QUEUE`: no more packets come to this queue, and those that wait in it are dropped.
+/// `TUNSETSTEERINGEBPF`: the program chooses the queue of each packet from now on, in place of the driver's hash. The
+/// device keeps it; the descriptor is not needed any more.
 ///
-/// `EINVAL` for a device without `IFF_MULTI_QUEUE`.
-pub(super) fn detach(fd: &OwnedFd) -> io::Result<()> {
-    let mut request = request("");
-    request.ifr_ifru.ifru_flags = libc::IFF_DETACH_QUEUE as libc::c_short;
-    // SAFETY: TUNSETQUEUE reads one ifreq, which lives through the call.
-    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETQUEUE, &raw mut request) })?;
+/// `EINVAL` before Linux 4.16.
+pub(super) fn set_steering(fd: &OwnedFd, program: &OwnedFd) -> io::Result<()> {
+    let program: c_int = program.as_raw_fd();
+    // SAFETY: TUNSETSTEERINGEBPF reads one int, which lives through the call.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETSTEERINGEBPF, &raw const program) })?;
     Ok(())
 }
 

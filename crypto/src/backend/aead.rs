@@ -1,37 +1,32 @@
 //! ChaCha20-Poly1305: decides which code serves a call.
 
-#[cfg(target_arch = "x86_64")]
-use super::avx512;
+use super::avx512::{self, Group};
 use super::{Backend, aws_lc};
 use crate::{KEY_LEN, Rejected, TAG_LEN};
 
 /// A ChaCha20-Poly1305 key.
 pub(crate) struct AeadKey {
     library: aws_lc::AeadKey,
-    #[cfg(target_arch = "x86_64")]
-    own: Option<avx512::Key>,
+    /// Set up where the backend is [`Backend::Avx512`].
+    avx512: Option<avx512::Key>,
 }
 
 impl AeadKey {
     /// Panics if this CPU cannot run `backend`.
     pub(crate) fn new(key: &[u8; KEY_LEN], backend: Backend) -> Self {
-        assert!(backend.is_available(), "this CPU cannot run the {backend} backend");
-        Self {
-            library: aws_lc::AeadKey::new(key),
-            #[cfg(target_arch = "x86_64")]
-            own: if backend == Backend::Avx512 { avx512::Key::new(key) } else { None },
-        }
+        let avx512 = match backend {
+            Backend::AwsLc => None,
+            Backend::Avx512 => Some(avx512::Key::new(key).expect("this CPU has AVX-512 and IFMA")),
+        };
+        Self { library: aws_lc::AeadKey::new(key), avx512 }
     }
 
     /// Encrypts `text` in place and writes its tag.
     pub(crate) fn seal(&self, counter: u64, aad: &[u8], text: &mut [u8], tag: &mut [u8; TAG_LEN]) {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(own) = &self.own
-            && aad.is_empty()
-        {
-            return own.seal(counter, text, tag);
+        match &self.avx512 {
+            Some(key) if aad.is_empty() && avx512::takes_alone(text.len()) => key.seal(counter, text, tag),
+            _ => self.library.seal(nonce(counter), aad, text, tag),
         }
-        self.library.seal(nonce(counter), aad, text, tag);
     }
 
     /// Decrypts `text` in place, or wipes it.
@@ -42,68 +37,63 @@ impl AeadKey {
         text: &mut [u8],
         tag: &[u8; TAG_LEN],
     ) -> Result<(), Rejected> {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(own) = &self.own
-            && aad.is_empty()
-        {
-            return own.open(counter, text, tag);
+        match &self.avx512 {
+            Some(key) if aad.is_empty() && avx512::takes_alone(text.len()) => key.open(counter, text, tag),
+            // The library may have decrypted before it compared tags and promises nothing about the buffer.
+            _ => self.library.open(nonce(counter), aad, text, tag).inspect_err(|_| text.fill(0)),
         }
-        self.library.open(nonce(counter), aad, text, tag).inspect_err(|_| text.fill(0))
     }
 
     /// Seals a train that [`crate::aead::seal_train`] has checked.
-    pub(crate) fn seal_train(&self, first_counter: u64, train: &mut [u8], stride: usize, header: usize) {
-        let whole = train.len() / stride;
-        let mut done = 0;
-        #[cfg(target_arch = "x86_64")]
-        if let Some(own) = &self.own {
-            while whole - done > 4 {
-                let count = (whole - done).min(16);
-                let packets = &mut train[done * stride..(done + count) * stride];
-                let counters: [u64; 16] =
-                    core::array::from_fn(|i| first_counter.wrapping_add((done + i) as u64));
-                own.seal_group(&counters[..count], avx512::Group { packets, stride, header });
-                done += count;
-            }
+    pub(crate) fn seal_train(&self, first_counter: u64, mut train: &mut [u8], stride: usize, header: usize) {
+        let mut counter = first_counter;
+        // After the last counter of all comes none that is used.
+        let mut take = |count: usize| {
+            let first = counter;
+            counter = counter.wrapping_add(count as u64);
+            first
+        };
+        while let Some((key, packets)) = self.next_group(train.len(), stride, header) {
+            let first = take(packets);
+            let counters: [u64; avx512::MAX_GROUP] = core::array::from_fn(|i| first.wrapping_add(i as u64));
+            let packets = train.split_off_mut(..packets * stride).expect("a group is within the train");
+            key.seal_group(&counters[..packets.len() / stride], Group { packets, stride, header });
         }
-        let rest = train[done * stride..].chunks_mut(stride);
-        for (counter, packet) in (first_counter.saturating_add(done as u64)..=u64::MAX).zip(rest) {
-            let (text, tag) =
-                packet[header..].split_last_chunk_mut().expect("checked: there is room for the tag");
-            self.seal(counter, &[], text, tag);
+        for packet in train.chunks_mut(stride) {
+            let sealed = packet[header..].split_last_chunk_mut();
+            let (text, tag) = sealed.expect("the caller has checked that there is room for the tag");
+            self.seal(take(1), &[], text, tag);
         }
     }
 
     /// Opens a train whose number of packets [`crate::aead::open_train`] has checked.
     pub(crate) fn open_train(
         &self,
-        counters: &[u64],
-        train: &mut [u8],
+        mut counters: &[u64],
+        mut train: &mut [u8],
         stride: usize,
         header: usize,
-        opened: &mut [bool],
+        mut opened: &mut [bool],
     ) {
-        let whole = if stride >= header + TAG_LEN { train.len() / stride } else { 0 };
-        let mut done = 0;
-        #[cfg(target_arch = "x86_64")]
-        if let Some(own) = &self.own {
-            while whole - done > 4 {
-                let count = (whole - done).min(16);
-                let range = done..done + count;
-                let packets = &mut train[done * stride..(done + count) * stride];
-                own.open_group(
-                    &counters[range.clone()],
-                    avx512::Group { packets, stride, header },
-                    &mut opened[range],
-                );
-                done += count;
-            }
+        while let Some((key, packets)) = self.next_group(train.len(), stride, header) {
+            let (first, rest) = counters.split_at(packets);
+            counters = rest;
+            let verdicts = opened.split_off_mut(..packets).expect("a verdict for each packet");
+            let packets = train.split_off_mut(..packets * stride).expect("a group is within the train");
+            key.open_group(first, Group { packets, stride, header }, verdicts);
         }
-        let rest = train[done * stride..].chunks_mut(stride);
-        for ((packet, &counter), verdict) in rest.zip(&counters[done..]).zip(&mut opened[done..]) {
+        for ((packet, &counter), verdict) in train.chunks_mut(stride).zip(counters).zip(opened) {
             let parts = packet.get_mut(header..).and_then(<[u8]>::split_last_chunk_mut);
             *verdict = parts.is_some_and(|(text, tag)| self.open(counter, &[], text, tag).is_ok());
         }
+    }
+
+    /// How many of the next packets of a train of `len` bytes are a group, and whose.
+    fn next_group(&self, len: usize, stride: usize, header: usize) -> Option<(&avx512::Key, usize)> {
+        let text_len = stride.checked_sub(header)?.checked_sub(TAG_LEN)?;
+        // The last packet may be shorter, and is no part of a group then.
+        let packets = avx512::group_len(len / stride, text_len)?;
+        Some((self.avx512.as_ref()?, packets))
     }
 }
 

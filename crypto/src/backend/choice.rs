@@ -3,6 +3,8 @@
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use super::avx512;
+
 /// Whose code seals and opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
@@ -27,13 +29,10 @@ impl Backend {
         }
     }
 
-    pub(super) fn is_available(self) -> bool {
+    fn is_available(self) -> bool {
         match self {
             Self::AwsLc => true,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => super::avx512::is_available(),
-            #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx512 => false,
+            Self::Avx512 => avx512::is_available(),
         }
     }
 }

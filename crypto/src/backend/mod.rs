@@ -9,8 +9,7 @@
 //! All choose their code for the CPU at run time.
 
 mod aead;
-#[cfg(target_arch = "x86_64")]
-#[expect(unsafe_code, reason = "vector instructions, of which each `unsafe` says why they may be used")]
+#[cfg_attr(not(target_arch = "x86_64"), path = "avx512_elsewhere.rs")]
 mod avx512;
 mod aws_lc;
 mod blake2s_simd;

@@ -25,7 +25,7 @@ struct Rows<const N: usize> {
 impl<const N: usize> Rows<N> {
     /// A quarter round (RFC 8439, section 2.1) of `a[i]`, `b[i]`, `c[i]` and `d[i]` for every `i`.
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     fn quarter_rounds(&mut self) {
         let Self { a, b, c, d } = self;
         for i in 0..N {
@@ -44,7 +44,7 @@ impl<const N: usize> Rows<N> {
 
     /// Lying: turns rows `b`, `c` and `d` to the left by so many words, which makes diagonals columns or back.
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     fn turn<const B: i32, const C: i32, const D: i32>(&mut self) {
         for i in 0..N {
             self.b[i] = turn_left::<B>(self.b[i]);
@@ -54,7 +54,7 @@ impl<const N: usize> Rows<N> {
     }
 
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     fn plus(self, other: &Self) -> Self {
         let mut sum = self;
         for i in 0..N {
@@ -69,7 +69,7 @@ impl<const N: usize> Rows<N> {
 
 /// `x += y; z ^= x; z <<<= BY`, of which a quarter round is four.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 fn add_xor_rotate<const BY: i32>(x: __m512i, y: __m512i, z: __m512i) -> (__m512i, __m512i) {
     let x = _mm512_add_epi32(x, y);
     (x, _mm512_rol_epi32::<BY>(_mm512_xor_si512(z, x)))
@@ -77,7 +77,7 @@ fn add_xor_rotate<const BY: i32>(x: __m512i, y: __m512i, z: __m512i) -> (__m512i
 
 /// Turns each quarter to the left by so many words.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 fn turn_left<const WORDS: i32>(row: __m512i) -> __m512i {
     match WORDS {
         1 => _mm512_shuffle_epi32::<0b00_11_10_01>(row),
@@ -97,7 +97,7 @@ pub(super) struct Upright {
 impl Upright {
     /// `nonces` are the WireGuard counters of the lanes, which are the last 64 bits of their nonces.
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     pub(super) fn new(key: &[u32; 8], nonces: &[u64; 16]) -> Self {
         let word = |word: u32| _mm512_set1_epi32(word.cast_signed());
         let nonces = split_words(nonces);
@@ -112,29 +112,53 @@ impl Upright {
         Self { start, columns }
     }
 
-    /// The blocks of which `counters` has the number for each lane: word `i` of all of them in vector `i`.
+    /// Begins sixteen blocks, of which `counters` has the number for each lane: the first of ten double rounds.
     #[inline]
-    #[target_feature(enable = "avx512f")]
-    pub(super) fn words(&self, counters: __m512i) -> [__m512i; 16] {
-        let start = Rows { d: [counters, self.start.d[1], self.start.d[2], self.start.d[3]], ..self.start };
-        let mut first = Rows { a: [start.a[0]], b: [start.b[0]], c: [start.c[0]], d: [start.d[0]] };
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
+    pub(super) fn begin(&self, counters: __m512i) -> Pass<'_> {
+        let start = &self.start;
+        let mut first = Rows { a: [start.a[0]], b: [start.b[0]], c: [start.c[0]], d: [counters] };
         first.quarter_rounds();
         let mut x = self.columns;
         (x.a[0], x.b[0], x.c[0], x.d[0]) = (first.a[0], first.b[0], first.c[0], first.d[0]);
-        x = diagonals(x);
-        for _ in 1..10 {
-            x.quarter_rounds();
-            x = diagonals(x);
-        }
-        let Rows { a, b, c, d } = x.plus(&start);
-        [a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1], d[2], d[3]]
+        Pass { x: diagonals(x), start, counters }
     }
 
-    /// The same blocks, each in a vector.
+    /// Sixteen blocks, of which `counters` has the number for each lane: word `i` of all of them in vector `i`.
     #[inline]
-    #[target_feature(enable = "avx512f")]
-    pub(super) fn blocks(&self, counters: __m512i) -> [__m512i; 16] {
-        transpose(self.words(counters))
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
+    pub(super) fn words(&self, counters: __m512i) -> [__m512i; 16] {
+        let mut pass = self.begin(counters);
+        for _ in 1..10 {
+            pass.double_round();
+        }
+        pass.words()
+    }
+}
+
+/// Sixteen blocks in the making.
+pub(super) struct Pass<'a> {
+    x: Rows<4>,
+    start: &'a Rows<4>,
+    counters: __m512i,
+}
+
+impl Pass<'_> {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
+    pub(super) fn double_round(&mut self) {
+        self.x.quarter_rounds();
+        self.x = diagonals(self.x);
+    }
+
+    /// After the tenth double round: word `i` of all blocks in vector `i`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
+    pub(super) fn words(self) -> [__m512i; 16] {
+        let start =
+            Rows { d: [self.counters, self.start.d[1], self.start.d[2], self.start.d[3]], ..*self.start };
+        let Rows { a, b, c, d } = self.x.plus(&start);
+        [a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1], d[2], d[3]]
     }
 }
 
@@ -156,7 +180,7 @@ impl<const N: usize> Zeroize for Rows<N> {
 
 /// The second round of a double round: on the diagonals.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 fn diagonals(x: Rows<4>) -> Rows<4> {
     let Rows { a, b, c, d } = x;
     let mut x =
@@ -168,7 +192,7 @@ fn diagonals(x: Rows<4>) -> Rows<4> {
 
 /// The low words, and the high words, of sixteen numbers.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 fn split_words(numbers: &[u64; 16]) -> [__m512i; 2] {
     let n = numbers.map(u64::cast_signed);
     let first = _mm512_setr_epi64(n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7]);
@@ -180,7 +204,7 @@ fn split_words(numbers: &[u64; 16]) -> [__m512i; 2] {
 
 /// The one-time keys (RFC 8439, section 2.6) in eight of the lanes of blocks number 0: the lower or the upper ones.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 pub(super) fn one_time_keys<const UPPER: bool>(words: &[__m512i; 16]) -> OneTimeKeys {
     // Lane i of two words side by side.
     let lanes = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
@@ -191,7 +215,7 @@ pub(super) fn one_time_keys<const UPPER: bool>(words: &[__m512i; 16]) -> OneTime
 
 /// Lane `i` of each word, in vector `i`.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 pub(super) fn transpose(words: [__m512i; 16]) -> [__m512i; 16] {
     // Within each quarter: words 4g to 4g + 3 of lane 4q + i are quarter q of vector i of group g.
     let group = |g: usize| {
@@ -217,7 +241,7 @@ pub(super) fn transpose(words: [__m512i; 16]) -> [__m512i; 16] {
 
 /// One packet's keystream from block number `counter` on, `4 * N` blocks, each in a vector.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 pub(super) fn lying<const N: usize>(key: &[u32; 8], nonce: u64, counter: u32) -> [[__m512i; 4]; N] {
     let row = |words: [u32; 4]| {
         let [w0, w1, w2, w3] = words.map(u32::cast_signed);

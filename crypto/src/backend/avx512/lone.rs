@@ -5,7 +5,7 @@ use core::arch::x86_64::*;
 use zeroize::Zeroize;
 
 use super::BLOCK_LEN;
-use super::chacha20::{Upright, lying};
+use super::chacha20::{Upright, lying, transpose};
 use super::memory::{load, load_window, store, store_prefix};
 use super::poly1305::{BlockLanes, equal};
 use crate::{Rejected, TAG_LEN};
@@ -74,7 +74,7 @@ fn open_with<const N: usize>(
 
 /// Encrypts, or decrypts, with the first blocks of keystream at hand, the one-time key's among them.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 fn encrypt(key: &[u32; 8], nonce: u64, text: &mut [u8], keystream: &[__m512i]) {
     let at_hand = (keystream.len() - 1) * BLOCK_LEN;
     if text.len() <= at_hand {
@@ -87,14 +87,14 @@ fn encrypt(key: &[u32; 8], nonce: u64, text: &mut [u8], keystream: &[__m512i]) {
 }
 
 /// Encrypts, or decrypts, from block number `counter` on.
-#[target_feature(enable = "avx512f,avx512bw")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 fn encrypt_rest(key: &[u32; 8], nonce: u64, text: &mut [u8], mut counter: u32) {
     let chacha = Upright::new(key, &[nonce; UPRIGHT]);
     for text in text.chunks_mut(UPRIGHT * BLOCK_LEN) {
         if text.len() > 8 * BLOCK_LEN {
             let counters = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
             let counters = _mm512_add_epi32(counters, _mm512_set1_epi32(counter.cast_signed()));
-            add_keystream(text, &chacha.blocks(counters));
+            add_keystream(text, &transpose(chacha.words(counters)));
         } else {
             add_keystream(text, lying::<2>(key, nonce, counter).as_flattened());
         }
@@ -103,7 +103,7 @@ fn encrypt_rest(key: &[u32; 8], nonce: u64, text: &mut [u8], mut counter: u32) {
 }
 
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 fn add_keystream(text: &mut [u8], keystream: &[__m512i]) {
     let (whole, rest) = text.as_chunks_mut();
     for (bytes, block) in whole.iter_mut().zip(keystream) {

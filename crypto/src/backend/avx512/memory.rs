@@ -12,14 +12,14 @@ use super::{BLOCK_LEN, Group};
 use crate::TAG_LEN;
 
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 pub(super) fn load(bytes: &[u8; BLOCK_LEN]) -> __m512i {
     // SAFETY: reads the 64 bytes that `bytes` is, of any alignment.
     unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
 }
 
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 pub(super) fn store(bytes: &mut [u8; BLOCK_LEN], vector: __m512i) {
     // SAFETY: writes the 64 bytes that `bytes` is, of any alignment.
     unsafe { _mm512_storeu_si512(bytes.as_mut_ptr().cast(), vector) }
@@ -27,7 +27,7 @@ pub(super) fn store(bytes: &mut [u8; BLOCK_LEN], vector: __m512i) {
 
 /// The 64 bytes from `start` on as if `bytes` were surrounded by zeros on both sides.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 pub(super) fn load_window(bytes: &[u8], start: isize) -> __m512i {
     let len = bytes.len().cast_signed();
     let before = (-start).clamp(0, 64) as u32;
@@ -40,7 +40,7 @@ pub(super) fn load_window(bytes: &[u8], start: isize) -> __m512i {
 
 /// Writes the first bytes of `vector`, as many as `bytes` has.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 pub(super) fn store_prefix(bytes: &mut [u8], vector: __m512i) {
     let mask = low_bits(bytes.len().min(64) as u32);
     // SAFETY: writes only the bytes whose bit of `mask` is set: the first `bytes.len()`.
@@ -124,7 +124,7 @@ impl<const P: usize> Column<'_, '_, P> {
     }
 
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     pub(super) fn load(&self, lane: usize) -> __m512i {
         // SAFETY: reads only bytes whose bit of `mask` is set. A lane that advances has them in its text by the
         // invariant of `Column`; any other has 64 of them, and its offset is zero. `Lanes` borrows both.
@@ -133,13 +133,13 @@ impl<const P: usize> Column<'_, '_, P> {
 
     /// Zeroes what a load would have zeroed.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     pub(super) fn trim(&self, vector: __m512i) -> __m512i {
         _mm512_maskz_mov_epi8(self.mask, vector)
     }
 
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     pub(super) fn store(&mut self, lane: usize, vector: __m512i) {
         // SAFETY: as for `load`; the borrow is mutable, and only this thread uses it.
         unsafe { _mm512_mask_storeu_epi8(self.address(lane).cast(), self.mask, vector) }

@@ -41,14 +41,14 @@ pub(super) struct Limbs([__m512i; 3]);
 
 impl Limbs {
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     pub(super) fn zero() -> Self {
         Self([_mm512_setzero_si512(); 3])
     }
 
     /// A 128-bit number, tight.
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     fn tight(low: __m512i, high: __m512i) -> Self {
         let middle = or(_mm512_srli_epi64::<44>(low), _mm512_slli_epi64::<20>(high));
         Self([and(low, splat(LIMB_44)), and(middle, splat(LIMB_44)), _mm512_srli_epi64::<24>(high)])
@@ -56,13 +56,13 @@ impl Limbs {
 
     /// A whole block, with its high bit, tight.
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     fn tight_block([low, high]: [__m512i; 2]) -> Self {
         Self::tight(low, high).with_high_bit(splat(HIGH_BIT))
     }
 
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     fn with_high_bit(self, high_bit: __m512i) -> Self {
         let Self([l0, l1, l2]) = self;
         Self([l0, l1, or(l2, high_bit)])
@@ -71,7 +71,7 @@ impl Limbs {
     /// A whole block, with its high bit, cut at bits 52 and 96 instead of 44 and 88: then `vpmadd52`, which ignores the bits
     /// above 52, does most of the cutting. Limbs 1 and 2 have eight zeros below to keep their weights.
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     fn loose_block([low, high]: [__m512i; 2]) -> Self {
         let aligned = splat(!0xff);
         let middle = or(and(_mm512_srli_epi64::<44>(low), aligned), _mm512_slli_epi64::<20>(high));
@@ -80,14 +80,14 @@ impl Limbs {
     }
 
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     fn plus(self, other: Self) -> Self {
         let (Self([a0, a1, a2]), Self([b0, b1, b2])) = (self, other);
         Self([add(a0, b0), add(a1, b1), add(a2, b2)])
     }
 
     #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     fn times(self, by: &Multiplier) -> Self {
         let mut product = Product::zero();
         product.accumulate(self, by);
@@ -96,7 +96,7 @@ impl Limbs {
 
     /// `other` in the lanes of `mask`.
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     fn select(self, mask: u8, other: Self) -> Self {
         let (Self([a0, a1, a2]), Self([b0, b1, b2])) = (self, other);
         Self([
@@ -108,14 +108,14 @@ impl Limbs {
 
     /// What is in lane 0, in each.
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     fn first_lane(self) -> Self {
         Self(self.0.map(|limb| _mm512_broadcastq_epi64(_mm512_castsi512_si128(limb))))
     }
 
     /// The number itself in canonical form, of reduced limbs, as the low and high half of its lowest 128 bits.
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     fn canonical(self) -> [__m512i; 2] {
         let Self([l0, l1, l2]) = self;
         // Once around suffices: only if limb 1 overflows can limb 2, only if limb 2 does can limb 0, and then limb 1, from
@@ -149,7 +149,7 @@ pub(super) struct Multiplier {
 
 impl Multiplier {
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     fn new(Limbs(r): Limbs) -> Self {
         Self { r, r_20: [_mm512_slli_epi64::<2>(times_5(r[1])), _mm512_slli_epi64::<2>(times_5(r[2]))] }
     }
@@ -170,14 +170,14 @@ struct Product {
 
 impl Product {
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     fn zero() -> Self {
         Self { low: [_mm512_setzero_si512(); 3], high: [_mm512_setzero_si512(); 3] }
     }
 
     /// Adds `m` times `by`.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     fn accumulate(&mut self, Limbs(m): Limbs, by: &Multiplier) {
         let Multiplier { r, r_20: [r1_20, r2_20] } = *by;
         self.term(0, m[2], r1_20);
@@ -192,7 +192,7 @@ impl Product {
     }
 
     #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     fn term(&mut self, limb: usize, m: __m512i, r: __m512i) {
         self.low[limb] = _mm512_madd52lo_epu64(self.low[limb], m, r);
         self.high[limb] = _mm512_madd52hi_epu64(self.high[limb], m, r);
@@ -200,7 +200,7 @@ impl Product {
 
     /// Once around all limbs: leaves them reduced. The bounds are argued above.
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     fn carry(self) -> Limbs {
         let ([l0, l1, l2], [h0, h1, h2]) = (self.low, self.high);
         let l1 = add(l1, add(_mm512_slli_epi64::<8>(h0), _mm512_srli_epi64::<44>(l0)));
@@ -221,7 +221,7 @@ pub(super) struct OneTimeKeys {
 
 impl OneTimeKeys {
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     fn clamped_r(&self) -> Limbs {
         Limbs::tight(
             and(self.r[0], splat(0x0fff_fffc_0fff_ffff)),
@@ -243,7 +243,7 @@ pub(super) struct PacketLanes {
 
 impl PacketLanes {
     #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     pub(super) fn new(keys: &OneTimeKeys) -> Self {
         let r = keys.clamped_r();
         let r_1 = Multiplier::new(r);
@@ -253,18 +253,29 @@ impl PacketLanes {
         Self { powers, s: keys.s }
     }
 
-    /// Takes 64 bytes of each lane's packet, lane `i`'s in `rows[i]`.
+    /// Begins a step: 64 bytes of each lane's packet, lane `i`'s in `rows[i]`.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma")]
-    pub(super) fn absorb(&self, h: Limbs, rows: [__m512i; 8]) -> Limbs {
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
+    pub(super) fn begin(&self, rows: [__m512i; 8]) -> Step<'_> {
         let [a, b, c, d, e, f, g, i] = transpose(rows);
-        self.step(h, &[[a, b], [c, d], [e, f], [g, i]])
+        Step { blocks: [[a, b], [c, d], [e, f], [g, i]], powers: &self.powers, product: Product::zero() }
+    }
+
+    /// A step in one go.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
+    pub(super) fn absorb(&self, h: Limbs, rows: [__m512i; 8]) -> Limbs {
+        let mut step = self.begin(rows);
+        for i in 1..4 {
+            step.take(i);
+        }
+        step.finish(h)
     }
 
     /// Takes what is left of texts of `text_len` bytes, fewer than 64, zero-padded in `rows`, and the block of the lengths
     /// (RFC 8439, section 2.8). Returns the tags.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     pub(super) fn finish(&self, h: Limbs, rows: [__m512i; 8], text_len: usize) -> Tags {
         let zero = _mm512_setzero_si512();
         let [a, b, c, d, e, f, g, i] = transpose(rows);
@@ -280,7 +291,7 @@ impl PacketLanes {
 
     /// Takes one to four blocks of each lane's packet.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     fn step(&self, h: Limbs, blocks: &[[__m512i; 2]]) -> Limbs {
         // What waits for the step before comes last.
         let [first, others @ ..] = blocks else { return h };
@@ -291,6 +302,30 @@ impl PacketLanes {
         }
         product.accumulate(h.plus(Limbs::tight_block(*first)), power);
         product.carry()
+    }
+}
+
+/// A step under way: 64 bytes of each lane's packet.
+pub(super) struct Step<'a> {
+    blocks: [[__m512i; 2]; 4],
+    powers: &'a [Multiplier; 4],
+    product: Product,
+}
+
+impl Step<'_> {
+    /// Takes block `i`, but not 0: that waits for the step before, and so comes last.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
+    pub(super) fn take(&mut self, i: usize) {
+        self.product.accumulate(Limbs::loose_block(self.blocks[i]), &self.powers[i]);
+    }
+
+    /// Takes block 0.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
+    pub(super) fn finish(mut self, h: Limbs) -> Limbs {
+        self.product.accumulate(h.plus(Limbs::tight_block(self.blocks[0])), &self.powers[0]);
+        self.product.carry()
     }
 }
 
@@ -318,7 +353,7 @@ const STEP_LEN: usize = 4 * BLOCK_LEN;
 impl BlockLanes {
     /// `block` is the packet's block number 0, which begins with the one-time key (RFC 8439, section 2.6).
     #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     pub(super) fn new(block: __m512i) -> Self {
         let word = |i| _mm512_permutexvar_epi64(splat(i), block);
         let keys = OneTimeKeys { r: [word(0), word(1)], s: [word(2), word(3)] };
@@ -377,7 +412,7 @@ impl Drop for BlockLanes {
 
 /// Eight consecutive blocks in the order 0, 4, 1, 5, 2, 6, 3, 7, of which the first `missing` are none.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 fn blocks(first_four: __m512i, second_four: __m512i, missing: i64) -> Limbs {
     let there = _mm512_cmpge_epi64_mask(_mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7), splat(missing));
     let low = _mm512_unpacklo_epi64(first_four, second_four);
@@ -387,7 +422,7 @@ fn blocks(first_four: __m512i, second_four: __m512i, missing: i64) -> Limbs {
 
 /// The sum of all lanes, in each.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 fn sum_of_lanes(x: __m512i) -> __m512i {
     let x = add(x, _mm512_shuffle_i64x2::<0b01_00_11_10>(x, x));
     let x = add(x, _mm512_shuffle_i64x2::<0b10_11_00_01>(x, x));
@@ -396,7 +431,7 @@ fn sum_of_lanes(x: __m512i) -> __m512i {
 
 /// h + s modulo 2^128.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 fn tags(h: Limbs, s: [__m512i; 2]) -> Tags {
     let [h_low, h_high] = h.canonical();
     let low = add(h_low, s[0]);
@@ -420,7 +455,7 @@ fn tags(h: Limbs, s: [__m512i; 2]) -> Tags {
 
 /// Which of four tags are equal, in time that does not tell where they differ.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 pub(super) fn equal(these: __m512i, those: __m512i) -> [bool; 4] {
     let halves = _mm512_cmpeq_epi64_mask(these, those);
     [0, 1, 2, 3].map(|tag| ct::declassify(halves >> (2 * tag) & 0b11 == 0b11))
@@ -428,7 +463,7 @@ pub(super) fn equal(these: __m512i, those: __m512i) -> [bool; 4] {
 
 /// Word `i` of each row, in vector `i`.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 fn transpose(rows: [__m512i; 8]) -> [__m512i; 8] {
     // Of each pair of rows the even words, and the odd ones.
     let pair = |i: usize| {
@@ -446,7 +481,7 @@ fn transpose(rows: [__m512i; 8]) -> [__m512i; 8] {
 
 /// Quarter `i`, 128 bits, of each row, in vector `i`.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 pub(super) fn transpose_quarters([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
     let ab_01 = _mm512_shuffle_i64x2::<0b01_00_01_00>(a, b);
     let cd_01 = _mm512_shuffle_i64x2::<0b01_00_01_00>(c, d);
@@ -461,31 +496,31 @@ pub(super) fn transpose_quarters([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
 }
 
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 fn times_5(x: __m512i) -> __m512i {
     add(x, _mm512_slli_epi64::<2>(x))
 }
 
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 fn splat(x: i64) -> __m512i {
     _mm512_set1_epi64(x)
 }
 
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 fn add(x: __m512i, y: __m512i) -> __m512i {
     _mm512_add_epi64(x, y)
 }
 
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 fn and(x: __m512i, y: __m512i) -> __m512i {
     _mm512_and_si512(x, y)
 }
 
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 fn or(x: __m512i, y: __m512i) -> __m512i {
     _mm512_or_si512(x, y)
 }

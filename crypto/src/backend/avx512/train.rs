@@ -81,24 +81,58 @@ pub(super) fn sixteen<const SEALING: bool>(
         [PacketLanes::new(&one_time_keys::<false>(&words)), PacketLanes::new(&one_time_keys::<true>(&words))];
 
     let text_len = lanes.text_len();
+    let (whole, columns) = (text_len / BLOCK_LEN, text_len.div_ceil(BLOCK_LEN));
     let one = _mm512_set1_epi32(1);
     let mut counters = one;
     let mut h = [Limbs::zero(); 2];
-    for column in 0..text_len / BLOCK_LEN {
-        let (lower, upper) = halves(chacha.blocks(counters));
+    let mut keystream = halves(transpose(chacha.words(counters)));
+    for column in 0..whole {
+        let mut text = lanes.column(column);
+        let rows = [
+            combine::<SEALING, 16>(&mut text, 0, keystream.0),
+            combine::<SEALING, 16>(&mut text, 8, keystream.1),
+        ];
         counters = _mm512_add_epi32(counters, one);
-        let mut column = lanes.column(column);
-        h[0] = macs[0].absorb(h[0], combine::<SEALING, 16>(&mut column, 0, lower));
-        h[1] = macs[1].absorb(h[1], combine::<SEALING, 16>(&mut column, 8, upper));
+        if column + 1 < columns {
+            (h, keystream) = next(&chacha, counters, &macs, h, rows);
+        } else {
+            h = [macs[0].absorb(h[0], rows[0]), macs[1].absorb(h[1], rows[1])];
+        }
     }
 
     let mut rest = [[_mm512_setzero_si512(); 8]; 2];
-    if !text_len.is_multiple_of(BLOCK_LEN) {
-        let (lower, upper) = halves(chacha.blocks(counters));
+    if whole < columns {
         let mut column = lanes.last_column();
-        rest = [combine::<SEALING, 16>(&mut column, 0, lower), combine::<SEALING, 16>(&mut column, 8, upper)];
+        rest = [
+            combine::<SEALING, 16>(&mut column, 0, keystream.0),
+            combine::<SEALING, 16>(&mut column, 8, keystream.1),
+        ];
     }
     [macs[0].finish(h[0], rest[0], text_len), macs[1].finish(h[1], rest[1], text_len)]
+}
+
+/// The next column of keystream, while Poly1305 takes the column before.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
+fn next(
+    chacha: &Upright,
+    counters: __m512i,
+    macs: &[PacketLanes; 2],
+    mut h: [Limbs; 2],
+    rows: [[__m512i; 8]; 2],
+) -> ([Limbs; 2], ([__m512i; 8], [__m512i; 8])) {
+    let mut pass = chacha.begin(counters);
+    for half in 0..2 {
+        let mut step = macs[half].begin(rows[half]);
+        for i in 1..4 {
+            pass.double_round();
+            step.take(i);
+        }
+        pass.double_round();
+        h[half] = step.finish(h[half]);
+    }
+    pass.double_round();
+    (h, halves(transpose(pass.words())))
 }
 
 /// Up to eight packets. Encrypts or decrypts, and returns the tags that the ciphertexts have.
@@ -134,7 +168,7 @@ pub(super) fn eight<const SEALING: bool>(
     }
     for column in (1..columns).step_by(2) {
         counters = _mm512_add_epi32(counters, two);
-        let (lower, upper) = halves(chacha.blocks(counters));
+        let (lower, upper) = halves(transpose(chacha.words(counters)));
         take(column, lower);
         if column + 1 < columns {
             take(column + 1, upper);
@@ -145,7 +179,7 @@ pub(super) fn eight<const SEALING: bool>(
 
 /// Adds the keystream to eight texts, the first that of lane `first`, and returns their ciphertexts.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 fn combine<const SEALING: bool, const P: usize>(
     column: &mut Column<'_, '_, P>,
     first: usize,

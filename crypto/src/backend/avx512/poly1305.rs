@@ -28,6 +28,7 @@ use zeroize::Zeroize;
 
 use super::BLOCK_LEN;
 use super::memory::load_window;
+use crate::ct;
 
 const LIMB_44: i64 = (1 << 44) - 1;
 const LIMB_42: i64 = (1 << 42) - 1;
@@ -457,7 +458,7 @@ fn tags(h: Limbs, s: [__m512i; 2]) -> Tags {
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 pub(super) fn equal(these: __m512i, those: __m512i) -> [bool; 4] {
     let halves = _mm512_cmpeq_epi64_mask(these, those);
-    [0, 1, 2, 3].map(|tag| halves >> (2 * tag) & 0b11 == 0b11)
+    [0, 1, 2, 3].map(|tag| ct::declassify(halves >> (2 * tag) & 0b11 == 0b11))
 }
 
 /// Word `i` of each row, in vector `i`.

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use adit_net::udp::{Bound, SendReport};
+use adit_net::udp::{Bound, Outbound, SendReport};
 
 use crate::endpoint::Endpoint;
 use crate::lock::Lock;
 use crate::peer::Peer;
 use crate::state::Device;
+use crate::worker::train::Train;
 
 /// The index that Linux gives to the loopback interface.
 const LOOPBACK: u32 = 1;
@@ -26,15 +27,44 @@ impl Device {
     ) {
         self.check_source(peer, &mut endpoint);
         let Some(socket) = bound.sockets[worker].for_addr(&endpoint.addr) else {
-            log::debug!("{peer}: no socket for {}: this host lacks the address family", endpoint.addr);
-            return;
+            return no_socket(peer, &endpoint);
         };
         let report = socket.send(&endpoint.addr, endpoint.source(), tos, train, stride);
+        self.sent(peer, &endpoint, &report);
+    }
+
+    /// Sends finished trains, which are in `buffer`; those for the same peer in this order.
+    pub(crate) fn send_all(&self, trains: &mut [Train], buffer: &[u8], (bound, worker): (&Bound, usize)) {
+        for train in &mut *trains {
+            self.check_source(&train.peer, &mut train.endpoint);
+        }
+        let is_v6 = |train: &Train| train.endpoint.addr.is_ipv6();
+        trains.sort_unstable_by_key(|train| (is_v6(train), train.start()));
+        for trains in trains.chunk_by(|one, next| is_v6(one) == is_v6(next)) {
+            let Some(socket) = bound.sockets[worker].for_addr(&trains[0].endpoint.addr) else {
+                trains.iter().for_each(|train| no_socket(&train.peer, &train.endpoint));
+                continue;
+            };
+            socket.send_all(
+                trains,
+                |train| Outbound {
+                    to: &train.endpoint.addr,
+                    from: train.endpoint.source(),
+                    tos: train.ecn,
+                    train: train.messages(buffer),
+                    stride: train.stride,
+                },
+                |train, report| self.sent(&train.peer, &train.endpoint, &report),
+            );
+        }
+    }
+
+    fn sent(&self, peer: &Peer, endpoint: &Endpoint, report: &SendReport) {
         peer.sent(report.bytes);
         if let Some(error) = &report.error {
             log::debug!("{peer}: sending to {} failed: {error}", endpoint.addr);
         }
-        self.forget_lost_source(peer, &endpoint, &report);
+        self.forget_lost_source(peer, endpoint, report);
     }
 
     fn forget_lost_source(&self, peer: &Peer, endpoint: &Endpoint, report: &SendReport) {
@@ -70,4 +100,8 @@ impl Device {
         }
         *endpoint = seen;
     }
+}
+
+fn no_socket(peer: &Peer, endpoint: &Endpoint) {
+    log::debug!("{peer}: no socket for {}: this host lacks the address family", endpoint.addr);
 }

@@ -9,7 +9,8 @@ use adit_net::poll::EventFd;
 
 use super::lane::{Lane, Worked};
 use super::rx::{self, Incoming};
-use super::tx::{self, Outgoing};
+use super::train::Convoy;
+use super::tx;
 use crate::state::Device;
 
 /// Workers at most. Each is a bit in a word; and their buffers are bounded, see [`buffer_bytes`](crate::buffer_bytes).
@@ -41,7 +42,7 @@ pub(crate) struct Member {
     pub(crate) waker: EventFd,
     /// When it was last called, in nanoseconds since boot.
     called_at: AtomicU64,
-    pub(super) tx: Lane<Outgoing>,
+    pub(super) tx: Lane<Convoy>,
     pub(super) rx: Lane<Incoming>,
 }
 

@@ -9,7 +9,7 @@ mod inlet;
 mod lane;
 mod outlet;
 mod rx;
-mod train;
+pub(crate) mod train;
 mod tx;
 mod unreachable;
 

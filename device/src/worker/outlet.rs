@@ -1,20 +1,18 @@
 //! Where a worker's packets go: to the interface and the sockets, or into a benchmark's memory.
 
 use std::io;
-use std::sync::Arc;
 
 use adit_net::segment::{Delivery, Group};
 use adit_net::tun::{Offloads, Tun, TunQueue};
 use adit_net::udp::Bound;
 
+use super::train::Train;
 use super::unreachable::Unreachable;
-use crate::endpoint::Endpoint;
-use crate::peer::Peer;
 use crate::state::Device;
 
 pub(super) trait Outlet {
-    /// A sealed train leaves for its peer. `ecn` are the two bits for the outer header.
-    fn send(&mut self, peer: &Arc<Peer>, to: Endpoint, train: &[u8], stride: usize, ecn: u8);
+    /// Sealed trains, which are in `buffer`, leave for their peers; those for the same peer in this order.
+    fn send(&mut self, trains: &mut [Train], buffer: &[u8]);
 
     /// Which super-packets [`deliver`](Self::deliver) takes.
     fn offloads(&self) -> Offloads;
@@ -40,9 +38,9 @@ pub(super) struct Ports<'a> {
 }
 
 impl Outlet for Ports<'_> {
-    fn send(&mut self, peer: &Arc<Peer>, to: Endpoint, train: &[u8], stride: usize, ecn: u8) {
+    fn send(&mut self, trains: &mut [Train], buffer: &[u8]) {
         if let Some(bound) = self.bound {
-            self.device.send(peer, to, (bound, self.number), train, stride, ecn);
+            self.device.send_all(trains, buffer, (bound, self.number));
         }
     }
 

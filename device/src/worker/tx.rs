@@ -1,5 +1,5 @@
 //! TUN to UDP: read a super-packet, find the peer, split it straight into a train, seal that in place, send it by one
-//! call.
+//! call, together with those that are short.
 
 use std::io;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use adit_net::packet::{self, Ip};
 use adit_net::segment::Splitter;
 use adit_net::tun::VirtioNetHdr;
-use adit_proto::session::{Grant, NotReady};
+use adit_proto::session::NotReady;
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
@@ -15,8 +15,7 @@ use super::SHARE_BYTES;
 use super::inlet::Packets;
 use super::lane::{Lane, Owner, Worked};
 use super::outlet::Outlet;
-use super::train::Train;
-use crate::endpoint::Endpoint;
+use super::train::Convoy;
 use crate::lock::{Lock, Shared};
 use crate::peer::Peer;
 use crate::state::{Device, rng};
@@ -26,34 +25,18 @@ pub(super) const SUPER_PACKET: usize = 65_536;
 /// Packets read from a queue before others have their turn.
 const SHARE_PACKETS: usize = 64;
 
-/// A train in the lane, and leave to send it.
-#[derive(Default)]
-pub(crate) struct Outgoing {
-    train: Train,
-    grant: Option<Grant<Endpoint>>,
-}
-
-impl Outgoing {
-    pub(super) fn seal(&mut self) {
-        let Outgoing { train, grant: Some(grant) } = self else { return };
-        let nonces = grant.nonces.take(train.count());
-        let (messages, stride) = train.messages();
-        grant.keypair.seal_train(nonces, messages, stride);
-    }
-}
-
-/// Seals the next train that waits in `lane`.
-pub(super) fn work(lane: &Lane<Outgoing>) -> Worked {
-    lane.work(Outgoing::seal)
+/// Seals the next convoy that waits in `lane`.
+pub(super) fn work(lane: &Lane<Convoy>) -> Worked {
+    lane.work(Convoy::seal)
 }
 
 /// The sending half of a worker.
 pub(super) struct Sender<'a> {
     device: &'a Device,
     super_packet: Box<[u8]>,
-    /// The train under construction.
-    pub(super) next: Outgoing,
-    lane: Owner<'a, Outgoing>,
+    /// What is under construction.
+    pub(super) next: Convoy,
+    lane: Owner<'a, Convoy>,
     /// There was but one packet when a queue last had its turn.
     is_calm: bool,
     /// There was more than its share.
@@ -63,11 +46,11 @@ pub(super) struct Sender<'a> {
 }
 
 impl<'a> Sender<'a> {
-    pub(super) fn new(device: &'a Device, lane: &'a Lane<Outgoing>) -> Self {
+    pub(super) fn new(device: &'a Device, lane: &'a Lane<Convoy>) -> Self {
         Sender {
             device,
             super_packet: vec![0; SUPER_PACKET].into_boxed_slice(),
-            next: Outgoing::default(),
+            next: Convoy::default(),
             lane: Owner::of(lane),
             is_calm: true,
             is_backed_up: false,
@@ -89,19 +72,19 @@ impl<'a> Sender<'a> {
             }
             if packets == 1 && self.is_calm {
                 // More is not expected: what there is does not wait until that is certain.
-                self.dispatch(outlet);
+                self.depart(outlet);
             }
             if packets == SHARE_PACKETS || bytes >= SHARE_BYTES {
                 break Ok(true);
             }
         };
-        self.dispatch(outlet);
+        self.depart(outlet);
         self.is_calm = packets <= 1 && bytes < SHARE_BYTES;
         self.is_backed_up = result.as_ref().is_ok_and(|is_more| *is_more);
         result.map(|_| ())
     }
 
-    /// Reads one packet or super-packet and adds it to the train, putting that into the lane when it is full. Returns
+    /// Reads one packet or super-packet and adds it to the convoy, which departs when it is full. Returns
     /// its length in bytes, zero when there is none.
     fn read(&mut self, queue: &impl Packets, outlet: &mut impl Outlet) -> io::Result<usize> {
         let mut buffer = std::mem::take(&mut self.super_packet);
@@ -125,10 +108,14 @@ impl<'a> Sender<'a> {
         let (ecn, mtu) = (packet::ecn_encap(ip.tos), self.device.mtu());
         for i in 0..splitter.count() {
             let len = splitter.packet_len(i);
-            if !self.next.train.takes(&peer, ecn, len, mtu) {
-                self.dispatch(outlet);
+            if !self.next.takes(&peer, ecn, len, mtu) {
+                self.close(outlet);
+                if !self.next.has_room(len, mtu) {
+                    self.depart(outlet);
+                }
+                self.next.begin(peer.clone(), ecn, len, mtu);
             }
-            self.next.train.push(&peer, ecn, len, mtu, |out| {
+            self.next.push(len, mtu, |out| {
                 splitter.write(i, out);
             });
         }
@@ -139,53 +126,53 @@ impl<'a> Sender<'a> {
         Some(self.device.routes.shared().longest_match(ip.destination)?.peer.clone())
     }
 
-    /// Puts the train into the lane, or stages its packets until there is a session.
-    pub(super) fn dispatch(&mut self, outlet: &mut impl Outlet) {
-        if self.obtain_grant(outlet) {
+    /// Closes the open train and lets the convoy go, through the lane if others have time for it.
+    pub(super) fn depart(&mut self, outlet: &mut impl Outlet) {
+        self.close(outlet);
+        if !self.next.is_empty() {
             self.put(outlet);
         }
     }
 
-    /// Asks the session for leave to send the train. Without it, the packets are staged; then, and when there are none,
-    /// this returns false.
-    pub(super) fn obtain_grant(&mut self, outlet: &mut impl Outlet) -> bool {
+    /// Asks the session for leave to send the open train. Without it, the packets are staged.
+    pub(super) fn close(&mut self, outlet: &mut impl Outlet) {
         let device = self.device;
-        let Some((peer, _)) = self.next.train.bound_for().cloned() else { return false };
+        let Some((peer, packets)) = self.next.open() else { return };
         let mut session = peer.session.locked();
-        match session.begin_send(self.next.train.count(), true, Device::now(), &mut self.rng) {
+        match session.begin_send(packets, true, Device::now(), &mut self.rng) {
             Ok(grant) => {
-                device.schedule(&peer, &mut session);
+                device.schedule(peer, &mut session);
                 drop(session);
                 if grant.initiate {
-                    device.initiate(&peer);
+                    device.initiate(peer);
                 }
-                self.next.grant = Some(grant);
-                return true;
+                return self.next.grant(grant);
             }
             Err(_) if session.endpoint().is_none() => {
                 drop(session);
-                self.next.train.packets().for_each(|packet| outlet.unreachable(packet));
+                self.next.open_packets().for_each(|packet| outlet.unreachable(packet));
             }
             Err(reason) => {
                 drop(session);
-                self.stage(&peer, reason, outlet);
+                self.stage(&peer.clone(), reason, outlet);
             }
         }
-        self.next.train.clear();
-        false
+        self.next.discard();
     }
 
-    /// Keeps the packets until there is a session.
+    /// Keeps the open train's packets until there is a session.
     fn stage(&mut self, peer: &Arc<Peer>, reason: NotReady, outlet: &mut impl Outlet) {
         // What was granted before leaves before another thread can send what is staged.
         while !self.lane.is_empty() {
             self.advance_or_yield(outlet);
         }
+        self.next.seal();
+        send(&mut self.next, outlet);
         let mut session = peer.session.locked();
         if peer.is_removed() {
             return;
         }
-        for packet in self.next.train.packets() {
+        for packet in self.next.open_packets() {
             session.stage(packet);
         }
         self.device.schedule(peer, &mut session);
@@ -197,13 +184,13 @@ impl<'a> Sender<'a> {
         }
     }
 
-    /// Puts the train into the lane, if others have time for it. Else it is sealed at once, while it is in this
+    /// Puts the convoy into the lane, if others have time for it. Else it is sealed at once, while it is in this
     /// processor's cache, and leaves when all before it have.
     fn put(&mut self, outlet: &mut impl Outlet) {
         let crew = &self.device.crew;
-        // A short train behind those that others seal stays in the lane, too: to have it leave, all before it would have
+        // A short one behind those that others seal stays in the lane, too: to have it leave, all before it would have
         // to be sealed here.
-        let (packets, bytes) = (self.next.train.count(), self.next.train.len());
+        let (packets, bytes) = (self.next.packets(), self.next.len());
         let is_shared =
             self.is_backed_up && (crew.call(packets, bytes) || !self.lane.is_empty() && crew.is_helping());
         if !is_shared && self.lane.is_empty() {
@@ -251,8 +238,8 @@ impl<'a> Sender<'a> {
     fn take_out(&mut self, outlet: &mut impl Outlet) -> bool {
         let finished = self.lane.finished();
         let count = finished.iter().flatten().count();
-        for mut outgoing in finished.into_iter().flatten() {
-            send(&mut outgoing, outlet);
+        for mut convoy in finished.into_iter().flatten() {
+            send(&mut convoy, outlet);
         }
         self.lane.took(count);
         count > 0
@@ -269,12 +256,11 @@ impl<'a> Sender<'a> {
     }
 }
 
-/// Sends what is sealed, and leaves an empty train.
-pub(super) fn send(Outgoing { train, grant }: &mut Outgoing, outlet: &mut impl Outlet) {
-    let leave = (train.bound_for().cloned(), grant.take());
-    if let (Some((peer, ecn)), Some(Grant { endpoint: Some(endpoint), .. })) = leave {
-        let (messages, stride) = train.messages();
-        outlet.send(&peer, endpoint, messages, stride, ecn);
+/// Sends the trains that are sealed.
+pub(super) fn send(convoy: &mut Convoy, outlet: &mut impl Outlet) {
+    let (trains, buffer) = convoy.trains();
+    if !trains.is_empty() {
+        outlet.send(trains, buffer);
+        convoy.clear_granted();
     }
-    train.clear();
 }

@@ -58,16 +58,25 @@ impl GsoState {
         if !self.available || self.counts_as_given_up() {
             return false;
         }
-        let (slot, tag) = self.slot(to);
-        let packed = slot.load(Relaxed);
-        let Some(mut refusal) = Refusal::unpack(packed) else { return true };
-        if refusal.tag != tag || stride < refusal.stride {
-            return true;
-        }
+        let (slot, packed, Some(mut refusal)) = self.refusal(to, stride) else { return true };
         refusal.trains_left -= 1;
         // A lost race means that another worker counted its train instead: the refusal lasts one train longer.
         let _ = slot.compare_exchange(packed, refusal.pack(), Relaxed, Relaxed);
         false
+    }
+
+    /// What [`allows`](Self::allows) would deny; counts nothing.
+    pub fn refuses(&self, to: IpAddr, stride: u16) -> bool {
+        !self.available || self.given_up_for.load(Relaxed) > 0 || self.refusal(to, stride).2.is_some()
+    }
+
+    /// The slot of this address, what is in it, and the refusal of this stride if it is one.
+    fn refusal(&self, to: IpAddr, stride: u16) -> (&AtomicU64, u64, Option<Refusal>) {
+        let (slot, tag) = self.slot(to);
+        let packed = slot.load(Relaxed);
+        let refusal =
+            Refusal::unpack(packed).filter(|refusal| refusal.tag == tag && stride >= refusal.stride);
+        (slot, packed, refusal)
     }
 
     fn counts_as_given_up(&self) -> bool {

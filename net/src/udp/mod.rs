@@ -13,7 +13,8 @@
 //! | `bind` | v4 and v6 sockets on one port, for one or several workers |
 //! | `socket` | one socket, its options and counters |
 //! | `recv` | [`RecvBatch`]: `recvmmsg` into reusable slots |
-//! | `send` | `sendmsg`, and what to do when the kernel refuses |
+//! | `send` | one train: `sendmsg`, and what to do when the kernel refuses |
+//! | `send_all` | several trains: `sendmmsg` |
 //! | `gso` | which strides are known to be refused towards whom |
 //! | `control`, `addr` | ancillary data and socket addresses as the kernel lays them out |
 //! | `errors` | which errors pass |
@@ -25,13 +26,14 @@ mod errors;
 mod gso;
 mod recv;
 mod send;
+mod send_all;
 mod socket;
 
 pub use addr::LocalAddr;
 pub use bind::{BindError, BindOptions, Bound, Pair, bind};
 pub use errors::is_transient;
 pub use recv::{Received, RecvBatch, RecvBuffer, SLOT_LEN};
-pub use send::SendReport;
+pub use send::{Outbound, SendReport};
 pub use socket::{UdpSocket, UdpStats};
 
 /// The largest UDP payload over IPv4 in bytes: 65,535 less an IPv4 header (20) and a UDP header (8).

@@ -24,6 +24,42 @@ use super::{LocalAddr, MAX_SEGMENTS, MAX_UDP_PAYLOAD};
 /// How long one call may wait in total for room in the kernel's buffers.
 const PATIENCE: Duration = Duration::from_millis(4);
 
+/// A train, and where it goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Outbound<'a> {
+    /// The address to send to, of the socket's family.
+    pub to: &'a SocketAddr,
+    /// Pins the source address.
+    pub from: Option<&'a LocalAddr>,
+    /// The whole TOS or traffic class byte.
+    pub tos: u8,
+    /// Datagrams, back to back.
+    pub train: &'a [u8],
+    /// The length of each in bytes; the last one may be shorter.
+    pub stride: usize,
+}
+
+impl<'a> Outbound<'a> {
+    /// A source of the other family can't have been meant for this destination.
+    pub(super) fn source(&self) -> Option<&'a LocalAddr> {
+        self.from.filter(|from| from.ip.is_ipv6() == self.to.is_ipv6())
+    }
+
+    /// Whether a single message has to be segmented to carry it.
+    pub(super) fn is_segmented(&self) -> bool {
+        self.train.len() > self.stride
+    }
+
+    pub(super) fn packets(&self) -> usize {
+        self.train.len().div_ceil(self.stride.max(1))
+    }
+
+    /// The report when all went well.
+    pub(super) fn sent_whole(&self) -> SendReport {
+        SendReport { packets: self.packets(), bytes: self.train.len(), ..SendReport::default() }
+    }
+}
+
 /// What became of a train.
 #[derive(Debug, Default)]
 pub struct SendReport {
@@ -46,6 +82,7 @@ pub(super) struct Transmission<'a> {
     raw_to: (RawAddr, libc::socklen_t),
     source: Option<&'a LocalAddr>,
     tos: u8,
+    train: &'a [u8],
     stride: usize,
     give_up: Option<Instant>,
     /// The packet at hand was refused once for no apparent reason.
@@ -54,33 +91,24 @@ pub(super) struct Transmission<'a> {
 }
 
 impl<'a> Transmission<'a> {
-    pub fn new(
-        socket: &'a UdpSocket,
-        to: &'a SocketAddr,
-        from: Option<&'a LocalAddr>,
-        tos: u8,
-        stride: usize,
-    ) -> Self {
-        let raw_to = RawAddr::encode(to);
-        // A source of the other family can't have been meant for this destination.
-        let source = from.filter(|from| from.ip.is_ipv6() == to.is_ipv6());
+    pub fn new(socket: &'a UdpSocket, outbound: &Outbound<'a>) -> Self {
+        let Outbound { to, tos, train, stride, .. } = *outbound;
         Self {
             socket,
             to,
-            raw_to,
-            source,
+            raw_to: RawAddr::encode(to),
+            source: outbound.source(),
             tos,
-            stride,
+            train,
+            stride: if stride == 0 { train.len().max(1) } else { stride },
             give_up: None,
             retried: false,
             report: SendReport::default(),
         }
     }
 
-    pub fn run(mut self, train: &[u8]) -> SendReport {
-        if self.stride == 0 {
-            self.stride = train.len().max(1);
-        }
+    pub fn run(mut self) -> SendReport {
+        let train = self.train;
         if !self.socket.family().matches(self.to) {
             self.drop(train, io::Error::from_raw_os_error(libc::EAFNOSUPPORT));
             return self.report;
@@ -271,6 +299,6 @@ impl<'a> Transmission<'a> {
 }
 
 /// `writev` and its kin never write through the pointer, in spite of its type.
-fn iovec_of(bytes: &[u8]) -> libc::iovec {
+pub(super) fn iovec_of(bytes: &[u8]) -> libc::iovec {
     libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() }
 }

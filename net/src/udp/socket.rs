@@ -12,7 +12,8 @@ use super::addr::RawAddr;
 use super::bind::BindOptions;
 use super::gso::GsoState;
 use super::recv::{self, RecvBatch};
-use super::send::{SendReport, Transmission};
+use super::send::{Outbound, SendReport, Transmission};
+use super::send_all::send_all;
 
 /// A bound, non-blocking UDP socket of one address family. Made by [`bind`](super::bind()).
 ///
@@ -79,7 +80,19 @@ impl UdpSocket {
         train: &[u8],
         stride: usize,
     ) -> SendReport {
-        Transmission::new(self, to, from, tos, stride).run(train)
+        Transmission::new(self, &Outbound { to, from, tos, train, stride }).run()
+    }
+
+    /// Sends several trains, in order, by as few calls as possible: each of `items` is one, as `outbound` tells. What
+    /// became of it is reported to `done`, as [`send`](Self::send) would: the kernel's refusal of one train does not
+    /// concern the others.
+    pub fn send_all<'a, T>(
+        &self,
+        items: &'a [T],
+        outbound: impl Fn(&'a T) -> Outbound<'a>,
+        done: impl FnMut(&'a T, SendReport),
+    ) {
+        send_all(self, items, outbound, done);
     }
 
     /// Sets the routing mark (`SO_MARK`) of packets sent from now on; 0 is none.

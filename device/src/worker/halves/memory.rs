@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 
 use adit_net::segment::{Delivery, Group};
 use adit_net::tun::{Offloads, Read};
@@ -12,8 +11,7 @@ use adit_net::udp::{Received, RecvBuffer, SLOT_LEN};
 use super::super::RECV_SLOTS;
 use super::super::inlet::{Packets, Trains};
 use super::super::outlet::Outlet;
-use crate::endpoint::Endpoint;
-use crate::peer::Peer;
+use super::super::train::Train;
 
 /// Where all trains come from, and go to.
 pub(super) const ADDRESS: SocketAddr =
@@ -84,9 +82,12 @@ impl Trains for Batch {
 pub(super) struct ToUdp<F>(pub(super) F);
 
 impl<F: FnMut(&[u8], usize)> Outlet for ToUdp<F> {
-    fn send(&mut self, peer: &Arc<Peer>, _to: Endpoint, train: &[u8], stride: usize, _ecn: u8) {
-        peer.sent(train.len());
-        (self.0)(train, stride);
+    fn send(&mut self, trains: &mut [Train], buffer: &[u8]) {
+        for train in trains {
+            let messages = train.messages(buffer);
+            train.peer.sent(messages.len());
+            (self.0)(messages, train.stride);
+        }
     }
 
     fn offloads(&self) -> Offloads {
@@ -104,7 +105,7 @@ impl<F: FnMut(&[u8], usize)> Outlet for ToUdp<F> {
 pub(super) struct ToTun<F>(pub(super) F);
 
 impl<F: FnMut(&Group<'_, '_>)> Outlet for ToTun<F> {
-    fn send(&mut self, _peer: &Arc<Peer>, _to: Endpoint, _train: &[u8], _stride: usize, _ecn: u8) {
+    fn send(&mut self, _trains: &mut [Train], _buffer: &[u8]) {
         unreachable!("the receiving half sends nothing")
     }
 

@@ -18,6 +18,7 @@ use adit_net::process::{
 use adit_net::tun::{Offloads, Tun, TunOptions};
 
 use crate::DaemonArgs;
+use crate::crypto;
 use crate::logger;
 use crate::offloads::Wanted;
 
@@ -48,6 +49,7 @@ pub(crate) fn run(interface: &str, args: &DaemonArgs) -> ExitCode {
 fn serve(interface: &str, args: &DaemonArgs, level: Option<&str>) -> Result<(), Box<dyn std::error::Error>> {
     let workers = args.workers.unwrap_or_else(default_workers);
     let wanted = Wanted::without(&args.no_offload)?;
+    crypto::choose()?;
     let tun = open_tun(interface, workers, wanted.tun)?;
     let name = tun.name()?;
     logger::set_interface(&name);

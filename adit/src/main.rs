@@ -1,5 +1,6 @@
 //! Adit: WireGuard, whole, in Rust. This is the program; the subcommands are its modules.
 
+mod crypto;
 mod daemon;
 mod demo;
 mod logger;
@@ -18,6 +19,7 @@ Environment:
   WG_PROCESS_FOREGROUND=1    the same as -f
   WG_TUN_FD, WG_UAPI_FD      descriptors of a TUN device and a listening UAPI socket to take over
   ADIT_NO_OFFLOAD            offloads to do without, as for --no-offload
+  ADIT_CRYPTO=library        leave the packets' cryptography to AWS-LC, whatever the processor
   ADIT_KEYLOGFILE            for debugging only: a file that gets every session's secrets";
 
 /// A userspace WireGuard.

@@ -11,6 +11,7 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use adit_crypto::{Backend, aead_backend};
 use adit_net::tun::{Offloads, Tun, TunOptions};
 use common::adit;
 use lab::cmd::code;
@@ -244,6 +245,28 @@ fn log_levels() {
     let silent = Engine::start_with(&adit(), &ns, &[("LOG_LEVEL", "silent")]);
     assert_ne!(silent.uapi().set("frobnicate=1\n"), 0);
     assert_eq!(silent.log(), "");
+}
+
+/// The library alone and what the processor prefers understand each other, and the log tells which it is.
+#[test]
+fn cryptography_can_be_left_to_the_library() {
+    needs!("netns", "tun", "wg", "ping");
+    let sealed_by = |backend: Backend| format!("packets are sealed and opened by {backend}");
+    let pair = Pair::with_env(&adit(), &adit(), &[("LOG_LEVEL", "info"), ("ADIT_CRYPTO", "library")]);
+    pair.a_knows_b(Outer::V4);
+    pair.a.reaches(&pair.b);
+    let log = pair.a.engine.log();
+    assert!(log.contains(&sealed_by(Backend::AwsLc)), "{log}");
+
+    let ns = Netns::new();
+    let log = Engine::start_with(&adit(), &ns, &[("LOG_LEVEL", "info")]).log();
+    assert!(log.contains(&sealed_by(aead_backend())), "{log}");
+
+    let interface = interface_name();
+    let output = ns.cmd(&adit().foreground(&interface)).env("ADIT_CRYPTO", "own").run();
+    assert!(output.code() > 0 && output.stderr.contains("ADIT_CRYPTO=\"own\""), "{}", output.text());
+    assert_eq!(output.stderr.lines().count(), 1, "{}", output.text());
+    assert!(!ns.has(&interface));
 }
 
 /// A launcher may open the device, and the socket, and hand over the descriptors.

@@ -43,12 +43,12 @@ fn controls(measure: Measure) {
     println!("controls that leak");
     measure.run(
         "comparison up to the first difference, in the first or the last byte",
-        [differing_tags(&tag, 0), differing_tags(&tag, 15)],
+        &[differing_tags(&tag, 0), differing_tags(&tag, 15)],
         |received| black_box(received.iter().zip(&tag).all(|(a, b)| black_box(a) == b)),
     );
     measure.run(
         "a table of 64 KiB, looked up at a fixed or a random place",
-        [vec![vec![0; 2]; INPUTS], measure.random.clone_inputs(2)],
+        &[vec![vec![0; 2]; INPUTS], measure.random.clone_inputs(2)],
         {
             let table = vec![1_u8; 1 << 16];
             move |at| table[usize::from(u16::from_le_bytes([at[0], at[1]]))] == 1
@@ -61,7 +61,7 @@ fn comparisons(measure: Measure) {
     println!("adit_crypto::ct");
     measure.run(
         "eq, a difference in the first or the last byte",
-        [differing_tags(&tag, 0), differing_tags(&tag, 15)],
+        &[differing_tags(&tag, 0), differing_tags(&tag, 15)],
         |received| ct::eq(received, &tag),
     );
 }
@@ -82,7 +82,7 @@ fn received_tags(measure: Measure, backend: Backend, shape: Shape) {
     let mut opened = vec![false; shape.packets];
     measure.run(
         &format!("  opening {shape}, tags differ in the first or last byte"),
-        [forged(0), forged(15)],
+        &[forged(0), forged(15)],
         |train| {
             shape.open(&key, train, &mut opened);
             opened[0]
@@ -96,7 +96,7 @@ fn plaintexts(measure: Measure, backend: Backend, shape: Shape) {
         measure.random.clone_inputs(shape.text_len.max(1)).into_iter().map(|text| shape.train(&text));
     measure.run(
         &format!("  sealing {shape}, zeros or random text"),
-        [vec![shape.train(&[0]); INPUTS], random.collect()],
+        &[vec![shape.train(&[0]); INPUTS], random.collect()],
         |train| {
             shape.seal(&key, train);
             train[0] == 0
@@ -109,7 +109,7 @@ fn keys(measure: Measure, backend: Backend, shape: Shape) {
     let key = |bytes: &[u8]| aead::Key::with_backend(bytes.try_into().expect("32 bytes"), backend);
     measure.run_prepared(
         &format!("  sealing {shape}, zeros or random keys"),
-        [vec![vec![0; 32]; INPUTS], measure.random.clone_inputs(32)],
+        &[vec![vec![0; 32]; INPUTS], measure.random.clone_inputs(32)],
         (Some(key(&[0; 32])), shape.train(&[0x11])),
         |(slot, _), bytes| {
             *slot = None;
@@ -173,7 +173,7 @@ struct Measure {
 
 impl Measure {
     /// Times `operation` on copies of the inputs of both classes, and prints a line.
-    fn run(self, what: &str, classes: [Vec<Vec<u8>>; 2], mut operation: impl FnMut(&mut [u8]) -> bool) {
+    fn run(self, what: &str, classes: &[Vec<Vec<u8>>; 2], mut operation: impl FnMut(&mut [u8]) -> bool) {
         let state = classes[0][0].clone();
         self.run_prepared(
             what,
@@ -189,7 +189,7 @@ impl Measure {
     fn run_prepared<S>(
         mut self,
         what: &str,
-        classes: [Vec<Vec<u8>>; 2],
+        classes: &[Vec<Vec<u8>>; 2],
         mut state: S,
         mut prepare: impl FnMut(&mut S, &[u8]),
         mut operation: impl FnMut(&mut S) -> bool,

@@ -4,6 +4,7 @@ use crate::{KEY_LEN, Rejected, TAG_LEN};
 
 pub(super) const MAX_GROUP: usize = 1;
 
+#[allow(dead_code, reason = "only keys would read it")]
 pub(super) struct Group<'a> {
     pub(super) packets: &'a mut [u8],
     pub(super) stride: usize,

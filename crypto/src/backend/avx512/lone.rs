@@ -105,6 +105,7 @@ fn encrypt_rest(key: &[u32; 8], nonce: u64, text: &mut [u8], mut counter: u32) {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 fn add_keystream(text: &mut [u8], keystream: &[__m512i]) {
+    assert!(text.len() <= size_of_val(keystream), "keystream for all of the text");
     let (whole, rest) = text.as_chunks_mut();
     for (bytes, block) in whole.iter_mut().zip(keystream) {
         store(bytes, _mm512_xor_si512(load(bytes), *block));

@@ -31,6 +31,8 @@ pub(super) fn seal(key: &[u32; 8], nonces: &[u64], group: Group<'_>) {
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 pub(super) fn open(key: &[u32; 8], nonces: &[u64], group: Group<'_>, opened: &mut [bool]) {
     let Group { packets, stride, header } = group;
+    // Without a verdict a forged packet would stay decrypted.
+    assert_eq!(opened.len(), nonces.len(), "a verdict for each packet");
     let mut tags = [[[0; TAG_LEN]; 4]; 4];
     for (tag, packet) in tags.as_flattened_mut().iter_mut().zip(packets.chunks_exact(stride)) {
         tag.copy_from_slice(&packet[stride - TAG_LEN..]);
@@ -55,7 +57,9 @@ pub(super) fn open(key: &[u32; 8], nonces: &[u64], group: Group<'_>, opened: &mu
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 fn crypt<const SEALING: bool>(key: &[u32; 8], nonces: &[u64], group: Group<'_>) -> [Tags; 2] {
+    assert_eq!(group.packets.len(), nonces.len() * group.stride, "a nonce for each packet");
     let mut spare = [0; BLOCK_LEN];
+    // Those of lanes without a packet do not matter.
     let mut lane_nonces = [u64::MAX; 16];
     lane_nonces[..nonces.len()].copy_from_slice(nonces);
     let tags = if nonces.len() > 8 {

@@ -145,7 +145,7 @@ fn compare_pages(served: &Served, get: &Get) {
         assert!(output.status.success(), "{output:?} for {get:?}");
         let expected = String::from_utf8(output.stdout).unwrap();
         let style = Style { color, show_keys };
-        let pages = (before - 1..=now()).map(|now| show(&served.name, get, now, style));
+        let pages = (before - 1..=now()).map(|now| show(&served.name, get, now, style, |_| None));
         let pages: Vec<String> = pages.map(|page| String::from_utf8(page.to_vec()).unwrap()).collect();
         assert!(pages.contains(&expected), "wg prints\n{expected}\nhere\n{}", pages[0]);
     }

@@ -148,7 +148,7 @@ impl Report {
 
     fn wg_show(&self, color: bool) -> String {
         let (now, _) = clock::realtime();
-        let page = show(INTERFACE, &self.state, now, Style { color, show_keys: false });
+        let page = show(INTERFACE, &self.state, now, Style { color, show_keys: false }, |_| None);
         String::from_utf8_lossy(&page).into_owned()
     }
 }

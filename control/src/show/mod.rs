@@ -1,10 +1,11 @@
-//! The page `wg show` prints for one interface, byte for byte as wireguard-tools prints it, with and without
-//! colours.
-//!
-//! One difference: an IPv6 endpoint's scope is printed as its number. Its name is the system's to know.
+//! What `wg show` prints for one interface, byte for byte as wireguard-tools prints it: the page for people, with and without
+//! colours, and the [`fields`] for scripts.
+
+pub mod fields;
 
 use std::cmp::Reverse;
 use std::fmt::{self, Display, Write as _};
+use std::net::SocketAddr;
 
 use adit_crypto::Secret;
 use zeroize::Zeroizing;
@@ -20,14 +21,29 @@ pub struct Style {
     pub show_keys: bool,
 }
 
+/// Finds the name of the interface that scopes a link-local address, given its number. That is the system's to know.
+pub type ScopeName = fn(u32) -> Option<String>;
+
+/// An endpoint as people write it: the scope of a link-local address is an interface's name, if it has one.
+#[must_use]
+pub fn endpoint(addr: &SocketAddr, scope_name: ScopeName) -> String {
+    let SocketAddr::V6(v6) = addr else { return addr.to_string() };
+    let is_link_local = v6.ip().is_unicast_link_local() || v6.ip().segments()[0] & 0xff0f == 0xff02;
+    match scope_name(v6.scope_id()).filter(|_| is_link_local && v6.scope_id() != 0) {
+        Some(name) => format!("[{}%{name}]:{}", v6.ip(), v6.port()),
+        None => addr.to_string(),
+    }
+}
+
 /// Prints the interface `name`. `now` is the wall clock in whole seconds since the Unix epoch, against which
 /// handshakes are dated. Peers are sorted by their latest handshake, newest first, otherwise left in order.
 #[must_use]
-pub fn show(name: &str, get: &Get, now: u64, style: Style) -> SecretText {
+pub fn show(name: &str, get: &Get, now: u64, style: Style, scope_name: ScopeName) -> SecretText {
     let mut page = Page {
         out: SecretText::with_capacity(256 + 512 * get.peers.len()),
         paint: Paint(style.color),
         show_keys: style.show_keys,
+        scope_name,
     };
     page.interface(name, get);
     let mut peers: Vec<&GetPeer> = get.peers.iter().collect();
@@ -43,6 +59,7 @@ struct Page {
     out: SecretText,
     paint: Paint,
     show_keys: bool,
+    scope_name: ScopeName,
 }
 
 impl Page {
@@ -67,8 +84,8 @@ impl Page {
         if let Some(preshared_key) = &peer.preshared_key {
             self.secret("preshared key", preshared_key);
         }
-        if let Some(endpoint) = peer.endpoint {
-            self.field("endpoint", endpoint);
+        if let Some(addr) = &peer.endpoint {
+            self.field("endpoint", endpoint(addr, self.scope_name));
         }
         self.field("allowed ips", paint.prefixes(&peer.allowed_ips));
         if let Some((seconds @ 1.., _)) = peer.last_handshake {
@@ -226,6 +243,21 @@ mod tests {
         assert_eq!(plain.ago(5, 5), "Now");
         assert_eq!(plain.ago(5, 4), "(System clock wound backward; connection problems may ensue.)");
         assert_eq!(Paint(true).duration(2), "2 \x1b[36mseconds\x1b[0m");
+    }
+
+    #[test]
+    fn scopes_of_link_local_addresses_have_names() {
+        let name: ScopeName = |number| (number == 7).then(|| "eth0".to_owned());
+        for (addr, expected) in [
+            ("192.0.2.1:1", "192.0.2.1:1"),
+            ("[fe80::1%7]:1", "[fe80::1%eth0]:1"),
+            ("[ff02::1%7]:1", "[ff02::1%eth0]:1"),
+            ("[fe80::1%8]:1", "[fe80::1%8]:1"),
+            ("[fe80::1]:1", "[fe80::1]:1"),
+            ("[2001:db8::1%7]:1", "[2001:db8::1%7]:1"),
+        ] {
+            assert_eq!(endpoint(&addr.parse().unwrap(), name), expected);
+        }
     }
 
     #[test]

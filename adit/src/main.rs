@@ -1,12 +1,16 @@
 //! Adit: WireGuard, whole, in Rust. This is the program; the subcommands are its modules.
 
+mod client;
 mod crypto;
 mod daemon;
 mod demo;
 mod logger;
 mod offloads;
 mod status;
+mod wg;
 
+use std::env;
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
@@ -45,6 +49,8 @@ enum Command {
     Demo(demo::Args),
     /// Tell which offloads of the kernel running engines use, and how often each served and failed
     Status(status::Args),
+    #[command(flatten)]
+    Wg(wg::Invocation),
 }
 
 /// Without a subcommand: serve an interface.
@@ -70,10 +76,15 @@ fn workers(text: &str) -> Result<NonZeroUsize, String> {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let args: Vec<OsString> = env::args_os().collect();
+    if args.first().is_some_and(|name| wg::is_called(name)) {
+        return wg::main(&args);
+    }
+    let cli = Cli::parse_from(args);
     match (cli.command, &cli.daemon.interface) {
         (Some(Command::Demo(args)), _) => demo::run(&args),
         (Some(Command::Status(args)), _) => status::run(&args),
+        (Some(Command::Wg(invocation)), _) => invocation.run(),
         (None, Some(interface)) => daemon::run(interface, &cli.daemon),
         (None, None) => {
             eprintln!("adit: name an interface, such as wg0; see adit --help");

@@ -2,20 +2,16 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{self, Read, Write as _};
-use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use adit_control::status::{FIELDS, Status, Value};
 use adit_control::uapi::{AnswerError, STATUS_REQUEST, parse_status};
 use adit_device::uapi::{DIRECTORY, socket_path};
 use serde_json::{Map, json};
 
-/// How long an engine may take to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+use crate::client;
 
 /// What `adit status` takes.
 #[derive(clap::Args)]
@@ -69,7 +65,7 @@ fn interfaces() -> Result<Vec<String>, String> {
 /// Asks the engine that serves `interface`.
 fn ask(interface: &str) -> Result<Status, String> {
     let path = socket_path(interface);
-    let answer = request(&path).map_err(|error| match error.kind() {
+    let answer = client::request(&path, STATUS_REQUEST).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
             format!("no userspace engine serves {interface}: {} is not there", path.display())
         }
@@ -87,20 +83,6 @@ fn ask(interface: &str) -> Result<Status, String> {
             format!("{interface} is served by a program that knows no status, not by adit: {error}")
         }
     })
-}
-
-fn request(path: &PathBuf) -> io::Result<Vec<u8>> {
-    let mut stream = UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    stream.write_all(STATUS_REQUEST)?;
-    stream.shutdown(Shutdown::Write)?;
-    let mut answer = Vec::new();
-    match stream.read_to_end(&mut answer) {
-        // Who closes the connection without reading all of it, resets it.
-        Err(error) if error.kind() != io::ErrorKind::ConnectionReset => Err(error),
-        _ => Ok(answer),
-    }
 }
 
 /// For programs.

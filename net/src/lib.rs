@@ -12,6 +12,7 @@ pub mod packet;
 pub mod ping;
 pub mod poll;
 pub mod process;
+pub mod resolve;
 pub mod segment;
 pub mod tcp;
 pub mod tun;

@@ -92,6 +92,8 @@ impl Reader {
             None => return Err(self.unrecognized(line)),
         };
         let known = match self.section {
+            // For wireguard-tools that is no line, but for the one list that may be empty.
+            _ if value.is_empty() && key != "allowedips" => None,
             Section::None => None,
             Section::Interface => self.interface(&key, value),
             Section::Peer => self.peer(&key, value),
@@ -137,12 +139,14 @@ impl Reader {
     }
 
     fn unrecognized(&self, line: &Line<'_>) -> Fault {
-        let key = line.text().split('=').next().unwrap_or_default();
+        let text = line.text();
+        let key = text.split('=').next().unwrap_or_default();
         let is = |names: &[&str]| names.iter().any(|name| name.eq_ignore_ascii_case(key));
         let expected = match self.section {
-            _ if line.text().starts_with('\u{feff}') => {
+            _ if text.starts_with('\u{feff}') => {
                 "the file starts with a byte order mark: save it without one"
             }
+            _ if text.ends_with('=') && (is(&INTERFACE) || is(&PEER)) => "expected a value behind =",
             _ if is(&WG_QUICK) => {
                 "this key is wg-quick's: strip it with wg-quick strip, or bring the interface up with wg-quick"
             }
@@ -154,7 +158,7 @@ impl Reader {
                 "expected PublicKey, PresharedKey, AllowedIPs, Endpoint or PersistentKeepalive, and =, or [Peer]"
             }
         };
-        let message = format!("Line unrecognized: `{}'", without_keys(line.text()));
+        let message = format!("Line unrecognized: `{}'", without_keys(text));
         Fault { message, offset: 0, expected }
     }
 

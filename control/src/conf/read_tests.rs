@@ -63,7 +63,7 @@ fn errors_say_where_and_what() {
             "wg-quick",
         ),
         ("[Interface]\nListenPort", "Line unrecognized: `ListenPort'", (2, 1), "and ="),
-        ("[Interface]\nListenPort =", "Unable to parse empty port", (2, 13), "UDP port"),
+        ("[Interface]\nListenPort =", "Line unrecognized: `ListenPort='", (2, 1), "a value behind ="),
         (
             "[Peer]\nAllowedIPs = 10.0.0.0/8, 10.0.0.0/33",
             "AllowedIP is not in the correct format: `10.0.0.0/33'",

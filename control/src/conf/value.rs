@@ -233,6 +233,11 @@ pub fn endpoint(value: &str) -> Result<Endpoint, Fault> {
     if port.is_empty() {
         return Err(without_port());
     }
+    // Resolvers cut numbers that are too large.
+    if decimal(port).is_some_and(|number| number > u16::MAX.into()) {
+        let message = format!("Servname not supported for ai_socktype: `{value}'");
+        return Err(fault(message, value.len() - port.len(), "expected a UDP port, up to 65535"));
+    }
     Ok(Endpoint { text: value.to_owned(), host: host.to_owned(), port: port.to_owned() })
 }
 

@@ -75,6 +75,7 @@ fn endpoints() {
         ("", "Unable to parse empty endpoint"),
         ("host", "Unable to find port of endpoint: `host'"),
         ("host:", "Unable to find port of endpoint: `host:'"),
+        ("192.0.2.1:65536", "Servname not supported for ai_socktype: `192.0.2.1:65536'"),
         ("[::1", "Unable to find matching brace of endpoint: `[::1'"),
         ("[::1]", "Unable to find port of endpoint: `[::1]'"),
         ("[::1]1", "Unable to find port of endpoint: `[::1]1'"),

@@ -102,7 +102,7 @@ fn write_peer(out: &mut SecretText, peer: &SetPeer) {
         write_line(out, "update_only", true);
     }
     if peer.remove {
-        write_line(out, "remove", true);
+        return write_line(out, "remove", true);
     }
     if let Some(preshared_key) = &peer.preshared_key {
         write_secret(out, "preshared_key", preshared_key.as_ref());

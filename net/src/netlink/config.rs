@@ -29,6 +29,12 @@ pub fn if_index(name: &str) -> io::Result<u32> {
     Ok(nix::net::if_::if_nametoindex(name)?)
 }
 
+/// Name of the interface with that index in the network namespace of the calling thread, if there is one.
+#[must_use]
+pub fn if_name(index: u32) -> Option<String> {
+    nix::net::if_::if_indextoname(index).ok()?.into_string().ok()
+}
+
 /// Changes and questions over one socket, in the network namespace that it was opened in.
 ///
 /// Every change needs `CAP_NET_ADMIN` there (`EPERM`) and an interface that exists (`ENODEV`).

@@ -15,7 +15,7 @@ mod route_monitor;
 mod socket;
 mod tun_info;
 
-pub use config::{Config, if_index};
+pub use config::{Config, if_index, if_name};
 pub use link_monitor::{LinkEvent, LinkMonitor, LinkState};
 pub use route_lookup::{Route, RouteLookup};
 pub use route_monitor::RouteMonitor;

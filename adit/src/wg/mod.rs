@@ -1,0 +1,180 @@
+//! `wg`, as wireguard-tools has it (wg(8)): what it prints, what it returns, what it asks of a device.
+//!
+//! `adit` is `wg` when it is called by that name, through a link; `adit show` and so on are the same.
+
+mod device;
+mod endpoint;
+mod keys;
+mod set;
+mod setconf;
+mod show;
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// A subcommand: its name, what it does, and what runs it.
+struct Subcommand {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&Call<'_>) -> Result<(), Failed>,
+}
+
+#[rustfmt::skip]
+static SUBCOMMANDS: [Subcommand; 9] = [
+    Subcommand { name: "show", about: "Shows the current configuration and device information", run: show::show },
+    Subcommand { name: "showconf", about: "Shows the current configuration of a given WireGuard interface, for use with `setconf'", run: show::showconf },
+    Subcommand { name: "set", about: "Change the current configuration, add peers, remove peers, or change peers", run: set::set },
+    Subcommand { name: "setconf", about: "Applies a configuration file to a WireGuard interface", run: setconf::setconf },
+    Subcommand { name: "addconf", about: "Appends a configuration file to a WireGuard interface", run: setconf::addconf },
+    Subcommand { name: "syncconf", about: "Synchronizes a configuration file to a WireGuard interface", run: setconf::syncconf },
+    Subcommand { name: "genkey", about: "Generates a new private key and writes it to stdout", run: keys::genkey },
+    Subcommand { name: "genpsk", about: "Generates a new preshared key and writes it to stdout", run: keys::genpsk },
+    Subcommand { name: "pubkey", about: "Reads a private key from stdin and writes a public key to stdout", run: keys::pubkey },
+];
+
+/// How a subcommand was called.
+struct Call<'a> {
+    /// The program's name as it was called.
+    program: &'a str,
+    name: &'static str,
+    /// What follows the subcommand.
+    args: &'a [String],
+}
+
+impl Call<'_> {
+    /// Tells how to call it, which is an error.
+    fn misused(&self, usage: &str) -> Result<(), Failed> {
+        self.tell_usage(usage);
+        Err(Failed)
+    }
+
+    fn tell_usage(&self, usage: &str) {
+        let usage = format!("Usage: {} {} {usage}", self.program, self.name);
+        eprintln!("{}", usage.trim_end());
+    }
+}
+
+/// It failed, and standard error says why.
+struct Failed;
+
+impl Failed {
+    /// Says why, in one line or more.
+    fn because(why: impl std::fmt::Display) -> Failed {
+        eprintln!("{why}");
+        Failed
+    }
+}
+
+/// Whether the program was called as `wg`.
+pub(crate) fn is_called(argv0: &OsStr) -> bool {
+    Path::new(argv0).file_name().is_some_and(|name| name == "wg")
+}
+
+/// Runs `wg` with all its arguments, the first of which is its name.
+pub(crate) fn main(args: &[OsString]) -> ExitCode {
+    let args: Vec<String> = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let (program, args) = args.split_first().map_or(("wg", &[][..]), |(name, args)| (name.as_str(), args));
+    match args {
+        [] => run(program, "show", &[]),
+        [only] if matches!(only.as_str(), "-v" | "--version" | "version") => {
+            say(format!("wireguard-tools v{TOOLS_VERSION} - by adit {}\n", env!("CARGO_PKG_VERSION"))
+                .as_bytes())
+        }
+        [only] if matches!(only.as_str(), "-h" | "--help" | "help") => say(usage(program).as_bytes()),
+        [name, args @ ..] => run(program, name, args),
+    }
+}
+
+/// The wireguard-tools whose behaviour this is.
+const TOOLS_VERSION: &str = "1.0.20260223";
+
+/// Runs one subcommand.
+fn run(program: &str, name: &str, args: &[String]) -> ExitCode {
+    let Some(subcommand) = SUBCOMMANDS.iter().find(|subcommand| subcommand.name == name) else {
+        eprintln!("Invalid subcommand: `{name}'");
+        eprint!("{}", usage(program));
+        return ExitCode::FAILURE;
+    };
+    match (subcommand.run)(&Call { program, name: subcommand.name, args }) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failed) => ExitCode::FAILURE,
+    }
+}
+
+fn usage(program: &str) -> String {
+    let mut usage = format!("Usage: {program} <cmd> [<args>]\n\nAvailable subcommands:\n");
+    for Subcommand { name, about, .. } in &SUBCOMMANDS {
+        usage += &format!("  {name}: {about}\n");
+    }
+    usage + "You may pass `--help' to any of these subcommands to view usage.\n"
+}
+
+/// A subcommand of `adit`. Its words are read as wireguard-tools reads them, and not by another parser's rules.
+pub(crate) struct Invocation {
+    name: String,
+    words: Vec<String>,
+}
+
+impl Invocation {
+    pub(crate) fn run(&self) -> ExitCode {
+        run("adit", &self.name, &self.words)
+    }
+}
+
+impl clap::FromArgMatches for Invocation {
+    fn from_arg_matches(matches: &clap::ArgMatches) -> Result<Self, clap::Error> {
+        let (name, matches) = matches
+            .subcommand()
+            .ok_or_else(|| clap::Error::new(clap::error::ErrorKind::MissingSubcommand))?;
+        let words = matches.get_many(WORDS).into_iter().flatten().cloned().collect();
+        Ok(Invocation { name: name.to_owned(), words })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &clap::ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl clap::Subcommand for Invocation {
+    fn augment_subcommands(program: clap::Command) -> clap::Command {
+        SUBCOMMANDS.iter().fold(program, |program, Subcommand { name, about, .. }| {
+            let words = clap::Arg::new(WORDS).num_args(0..).trailing_var_arg(true).allow_hyphen_values(true);
+            program.subcommand(clap::Command::new(*name).about(*about).disable_help_flag(true).arg(words))
+        })
+    }
+
+    fn augment_subcommands_for_update(program: clap::Command) -> clap::Command {
+        Self::augment_subcommands(program)
+    }
+
+    fn has_subcommand(name: &str) -> bool {
+        SUBCOMMANDS.iter().any(|subcommand| subcommand.name == name)
+    }
+}
+
+const WORDS: &str = "ARGS";
+
+fn say(text: &[u8]) -> ExitCode {
+    match print(text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failed) => ExitCode::FAILURE,
+    }
+}
+
+/// Prints to standard output. A reader that has gone away is told nothing.
+fn print(text: &[u8]) -> Result<(), Failed> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Failed,
+        _ => Failed::because(format_args!("cannot print: {}", reason(&error))),
+    })
+}
+
+/// An error as C programs tell it: without its number.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.rfind(" (os error ").map_or(text.as_str(), |end| &text[..end]).to_owned()
+}

@@ -1,0 +1,105 @@
+//! `wg show` and `wg showconf`.
+
+use std::env;
+use std::io::{self, IsTerminal as _};
+use std::time::SystemTime;
+
+use adit_control::Get;
+use adit_control::conf::write_conf;
+use adit_control::show::fields::{self, Field};
+use adit_control::show::{self, Style};
+use adit_net::netlink::if_name;
+
+use super::{Call, Failed, device, print, reason};
+
+const USAGE: &str = "{ <interface> | all | interfaces } [public-key | private-key | listen-port | fwmark | peers | preshared-keys | endpoints | allowed-ips | latest-handshakes | transfer | persistent-keepalive | dump]";
+
+pub(super) fn show(call: &Call<'_>) -> Result<(), Failed> {
+    let words: Vec<&str> = call.args.iter().map(String::as_str).collect();
+    match words[..] {
+        [] | ["all"] => show_all(call, None),
+        ["all", field] => show_all(call, Some(field)),
+        ["interfaces"] => interfaces(),
+        ["interfaces", _] => call.misused(USAGE),
+        ["-h" | "--help" | "help"] => {
+            call.tell_usage(USAGE);
+            Ok(())
+        }
+        [interface] => print(&page(interface, &get(interface)?)),
+        [interface, name] => {
+            let get = get(interface)?;
+            print(&fields::print("", &get, field(call, name)?, if_name))
+        }
+        _ => call.misused(USAGE),
+    }
+}
+
+/// One after the other. It is a success if there is none, or one of them can be shown.
+fn show_all(call: &Call<'_>, name: Option<&str>) -> Result<(), Failed> {
+    let interfaces = list()?;
+    let mut result = if interfaces.is_empty() { Ok(()) } else { Err(Failed) };
+    for (number, interface) in (1..).zip(&interfaces) {
+        let get = match device::get(interface) {
+            Ok(get) => get,
+            Err(error) => {
+                eprintln!("Unable to access interface {interface}: {}", reason(&error));
+                continue;
+            }
+        };
+        match name {
+            Some(name) => {
+                let prefix = format!("{interface}\t");
+                print(&fields::print(&prefix, &get, field(call, name)?, if_name))?;
+            }
+            None => {
+                print(&page(interface, &get))?;
+                if number < interfaces.len() {
+                    print(b"\n")?;
+                }
+            }
+        }
+        result = Ok(());
+    }
+    result
+}
+
+fn interfaces() -> Result<(), Failed> {
+    let interfaces = list()?;
+    if interfaces.is_empty() { Ok(()) } else { print(format!("{}\n", interfaces.join(" ")).as_bytes()) }
+}
+
+fn list() -> Result<Vec<String>, Failed> {
+    device::list()
+        .map_err(|error| Failed::because(format_args!("Unable to list interfaces: {}", reason(&error))))
+}
+
+fn get(interface: &str) -> Result<Get, Failed> {
+    device::get(interface)
+        .map_err(|error| Failed::because(format_args!("Unable to access interface: {}", reason(&error))))
+}
+
+fn field(call: &Call<'_>, name: &str) -> Result<Field, Failed> {
+    Field::of(name).ok_or_else(|| {
+        eprintln!("Invalid parameter: `{name}'");
+        call.tell_usage(USAGE);
+        Failed
+    })
+}
+
+fn page(interface: &str, get: &Get) -> adit_control::SecretText {
+    let color = match env::var("WG_COLOR_MODE").as_deref() {
+        Ok("always") => true,
+        Ok("never") => false,
+        _ => io::stdout().is_terminal(),
+    };
+    let show_keys = env::var("WG_HIDE_KEYS").is_ok_and(|mode| mode == "never");
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+    show::show(interface, get, now, Style { color, show_keys }, if_name)
+}
+
+pub(super) fn showconf(call: &Call<'_>) -> Result<(), Failed> {
+    match call.args {
+        [interface] if interface != "--help" => print(&write_conf(&get(interface)?, if_name)),
+        _ => call.misused("<interface>"),
+    }
+}

@@ -124,7 +124,8 @@ fn read_peer(item: &[u8]) -> SetPeer {
             }
             5 => peer.persistent_keepalive = Some(u16::from_ne_bytes(number(value))),
             9 => {
-                peer.allowed_ips = split(value, &[0]).into_iter().map(|(_, item)| read_change(item)).collect()
+                peer.allowed_ips =
+                    split(value, &[0]).into_iter().map(|(_, item)| read_change(item)).collect();
             }
             _ => panic!("attribute {kind}"),
         }
@@ -399,7 +400,7 @@ fn values_that_make_no_sense_are_refused() {
         allowed(vec![family(10), Leaf(2, vec![0; 4]), Leaf(3, vec![32])]),
         allowed(vec![family(3), Leaf(2, vec![0; 4]), Leaf(3, vec![32])]),
     ] {
-        assert_eq!(read(&[bad.clone()]), Err(Malformed), "{bad:?}");
+        assert_eq!(read(std::slice::from_ref(&bad)), Err(Malformed), "{bad:?}");
     }
     let before_1970 = read(&[peer(timespec(-1, 5))]).unwrap();
     assert_eq!(before_1970.peers[0].last_handshake, None);

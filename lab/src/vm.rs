@@ -79,7 +79,7 @@ impl Vm {
     pub fn shared_with(programs: &[&Path]) -> Result<&'static Vm, Skip> {
         static VM: OnceLock<Result<Vm, String>> = OnceLock::new();
         let booted = VM.get_or_init(|| {
-            let image = programs.iter().fold(Image::obtain()?, |image, path| image.with_program(path));
+            let image = programs.iter().fold(Image::obtain()?, Image::with_program);
             Vm::boot(&image)
         });
         let vm = booted.as_ref().map_err(|reason| {

@@ -192,7 +192,7 @@ impl Config {
     /// None in practice; an interface that does not exist has no addresses.
     pub fn addresses(&mut self, ifindex: u32) -> io::Result<Vec<(IpAddr, u8)>> {
         let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-        self.0.dump(request, |found: &mut Vec<_>, message| {
+        self.0.dump(&request, |found: &mut Vec<_>, message| {
             let Some(header) = message.header::<ADDRESS_HEADER_LEN>() else { return };
             let index = u32::from_ne_bytes([header[4], header[5], header[6], header[7]]);
             if message.kind != libc::RTM_NEWADDR || index != ifindex {
@@ -216,7 +216,7 @@ impl Config {
     /// None in practice; a kernel without WireGuard has no such interfaces.
     pub fn wireguards(&mut self) -> io::Result<Vec<Link>> {
         let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
-        self.0.dump(request, |found: &mut Vec<_>, message| {
+        self.0.dump(&request, |found: &mut Vec<_>, message| {
             let Some(header) = message.header::<LINK_HEADER_LEN>() else { return };
             let index = u32::from_ne_bytes([header[4], header[5], header[6], header[7]]);
             let attribute = |wanted| find(message.attributes(LINK_HEADER_LEN), wanted);

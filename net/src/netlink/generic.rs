@@ -86,7 +86,7 @@ impl Generic {
         mut read: impl FnMut(&mut T, &[u8]),
     ) -> io::Result<T> {
         let (request, family) = (self.request(command, attributes), self.family);
-        self.socket.dump(request, |found, message| {
+        self.socket.dump(&request, |found, message| {
             if message.kind == family {
                 read(found, message.payload.get(HEADER_LEN..).unwrap_or_default());
             }

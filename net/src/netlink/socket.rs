@@ -110,7 +110,7 @@ impl NetlinkSocket {
     /// Asks for all objects of a kind, and again from the beginning if they changed meanwhile. For blocking sockets.
     pub fn dump<T: Default>(
         &mut self,
-        request: impl NetlinkSerializable + Clone,
+        request: &(impl NetlinkSerializable + Clone),
         mut read: impl FnMut(&mut T, &Message<'_>),
     ) -> io::Result<T> {
         for _ in 0..DUMPS {

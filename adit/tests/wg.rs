@@ -417,3 +417,67 @@ EOF
         Netns::new().cmd("unshare -m sh -c").arg(script).env("OURS", &sides.path).env("ADIT", adit().0).run();
     assert_eq!(output.stdout, "two\n", "{}", output.stderr);
 }
+
+/// Interfaces of the Linux kernel's own WireGuard, in the virtual machine.
+#[test]
+fn kernel_interfaces() {
+    if lab::require(lab::vm::NEEDS).is_err() {
+        return;
+    }
+    let adit = adit().0;
+    let Ok(vm) = lab::Vm::shared_with(&[&adit]) else { return };
+    vm.ok("mkdir -p /ours && ln -s $(which adit) /ours/wg && ip link add one type wireguard && ip link add two type wireguard");
+    let compare = |args: &str| {
+        let theirs = vm.run(&format!("wg {args} 2>&1"));
+        let ours = vm.run(&format!("PATH=/ours:$PATH wg {args} 2>&1"));
+        assert_eq!(ours, theirs, "wg {args}");
+    };
+    let ours = |args: &str| vm.ok(&format!("PATH=/ours:$PATH wg {args} 2>&1"));
+    let (private, psk) = (Keypair::generate().private, genpsk());
+    let peers: Vec<String> = (0..3).map(|_| Keypair::generate().public).collect();
+    vm.ok(&format!("echo {private} >/private; echo {psk} >/psk"));
+    ours("set one private-key /private listen-port 5555 fwmark 0x7");
+    ours(&format!(
+        "set one peer {} preshared-key /psk endpoint [fe80::1%one]:5 persistent-keepalive 25 allowed-ips 10.0.0.0/8,fd00::/8",
+        peers[0]
+    ));
+    ours(&format!(
+        "set one peer {} endpoint 192.0.2.1:5 allowed-ips 192.0.2.0/24 peer {}",
+        peers[1], peers[2]
+    ));
+    for args in [
+        "",
+        "show",
+        "show all",
+        "show interfaces",
+        "show all dump",
+        "show one",
+        "show two",
+        "show one dump",
+        "showconf one",
+        "show one endpoints",
+        "show lo",
+        "show three",
+    ] {
+        compare(args);
+    }
+    ours("showconf one >/one.conf");
+    ours("setconf two /one.conf");
+    compare("show two allowed-ips");
+    vm.ok(&format!(
+        "(cat /one.conf; echo '[Peer]'; echo 'PublicKey = {}') >/more.conf",
+        Keypair::generate().public
+    ));
+    ours(&format!("set two peer {} remove", peers[0]));
+    ours("syncconf two /more.conf");
+    ours("addconf two /one.conf");
+    assert_eq!(ours("show two peers").lines().count(), 4);
+    compare("showconf two");
+    // This kernel cannot, and the error says which can.
+    let (code, said) =
+        vm.run(&format!("PATH=/ours:$PATH wg set one peer {} allowed-ips -10.0.0.0/8 2>&1", peers[0]));
+    assert!(
+        code == 1 && said.contains("Unable to modify interface: Invalid argument\n") && said.contains("6.16"),
+        "{said}"
+    );
+}

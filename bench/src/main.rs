@@ -1,6 +1,7 @@
 //! The benchmarks of Adit. Every one is a subcommand; `bench --help` lists them.
 
 mod copy_limit;
+mod crowd_limit;
 mod engine;
 mod isolate;
 mod peers;

@@ -227,7 +227,8 @@ impl<'a> Sender<'a> {
         self.take_out(outlet) || work(self.lane.lane()) != Worked::Nothing
     }
 
-    /// When everything in the lane is in others' hands, lets them go on.
+    /// When everything in the lane is in others' hands, lets them go on. Each has one job, which is soon done unless it waits for
+    /// a processor; then yielding gives it this one. Even under full load it is too rare for sleeping to be worth a wake-up.
     fn advance_or_yield(&mut self, outlet: &mut impl Outlet) {
         if !self.advance(outlet) {
             std::thread::yield_now();

@@ -1,5 +1,6 @@
 //! ChaCha20-Poly1305 for trains, on x86-64 with AVX-512 and IFMA.
 
+mod bounds;
 mod chacha20;
 #[expect(unsafe_code, reason = "plain code calls what needs CPU features")]
 mod key;
@@ -8,6 +9,7 @@ mod lone;
 mod memory;
 mod poly1305;
 mod train;
+mod transpose;
 
 pub(super) use key::{Key, is_available};
 

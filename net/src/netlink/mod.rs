@@ -10,6 +10,7 @@
 mod config;
 mod link_monitor;
 mod message;
+mod policy;
 mod route_lookup;
 mod route_monitor;
 mod socket;
@@ -17,6 +18,7 @@ mod tun_info;
 
 pub use config::{Config, if_index, if_name};
 pub use link_monitor::{LinkEvent, LinkMonitor, LinkState};
+pub use policy::{Entry, Rule};
 pub use route_lookup::{Route, RouteLookup};
 pub use route_monitor::RouteMonitor;
 pub(crate) use tun_info::tun_info;

@@ -101,7 +101,7 @@ impl Table<'_> {
         match field {
             Field::Peers => self.line(format_args!("{key}")),
             Field::PresharedKeys => {
-                self.line(format_args!("{key}\t{}", *secret(peer.preshared_key.as_ref())))
+                self.line(format_args!("{key}\t{}", *secret(peer.preshared_key.as_ref())));
             }
             Field::Endpoints => self.line(format_args!("{key}\t{}", self.endpoint(peer))),
             Field::AllowedIps => self.line(format_args!("{key}\t{}", prefixes(&peer.allowed_ips, " "))),

@@ -6,6 +6,7 @@ mod daemon;
 mod demo;
 mod logger;
 mod offloads;
+mod quick;
 mod status;
 mod wg;
 
@@ -50,6 +51,8 @@ enum Command {
     /// Tell which offloads of the kernel running engines use, and how often each served and failed
     Status(status::Args),
     #[command(flatten)]
+    Quick(quick::Invocation),
+    #[command(flatten)]
     Wg(wg::Invocation),
 }
 
@@ -80,10 +83,14 @@ fn main() -> ExitCode {
     if args.first().is_some_and(|name| wg::is_called(name)) {
         return wg::main(&args);
     }
+    if args.first().is_some_and(|name| quick::is_called(name)) {
+        return quick::main(&args);
+    }
     let cli = Cli::parse_from(args);
     match (cli.command, &cli.daemon.interface) {
         (Some(Command::Demo(args)), _) => demo::run(&args),
         (Some(Command::Status(args)), _) => status::run(&args),
+        (Some(Command::Quick(invocation)), _) => invocation.run(),
         (Some(Command::Wg(invocation)), _) => invocation.run(),
         (None, Some(interface)) => daemon::run(interface, &cli.daemon),
         (None, None) => {

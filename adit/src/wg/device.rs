@@ -11,7 +11,7 @@ use adit_net::netlink::if_index;
 use crate::client;
 
 /// The names of all devices: the kernel's, then those of userspace programs that answer.
-pub(super) fn list() -> io::Result<Vec<String>> {
+pub(crate) fn list() -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     let entries = match fs::read_dir(DIRECTORY) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(names),
@@ -26,7 +26,7 @@ pub(super) fn list() -> io::Result<Vec<String>> {
 }
 
 /// What a device says about itself.
-pub(super) fn get(name: &str) -> io::Result<Get> {
+pub(crate) fn get(name: &str) -> io::Result<Get> {
     if !is_userspace(name) {
         return kernel(name);
     }
@@ -35,7 +35,7 @@ pub(super) fn get(name: &str) -> io::Result<Get> {
 }
 
 /// Asks a device for a change.
-pub(super) fn set(name: &str, set: &Set) -> io::Result<()> {
+pub(crate) fn set(name: &str, set: &Set) -> io::Result<()> {
     if !is_userspace(name) {
         return kernel(name);
     }

@@ -273,6 +273,34 @@ fn a_failure_takes_back_everything() {
     assert_eq!(machine.run("THEIRS up wg0").code(), 7);
 }
 
+/// Whichever program of the system fails, and whether it is asked first or later.
+#[test]
+fn a_program_that_fails_takes_back_everything() {
+    needs!("netns", "tun", "wg", "nft", "unshare");
+    let machine = Machine::new();
+    machine.configure(&full_tunnel(""));
+    let before = machine.state();
+    let nft = lab::require::find("nft").unwrap();
+    for (program, condition) in [
+        ("nft", "[ $1 = -f ]"),
+        // The second time only.
+        ("nft", "[ $1 = -f ] && ! mkdir /run/asked && mkdir /run/failed"),
+        ("resolvconf", "[ $1 = -a ]"),
+    ] {
+        // The rest goes to the real one; there is no resolvconf.
+        let script = format!("#!/bin/sh\nif {condition}; then exit 5; fi\nexec {} \"$@\"\n", nft.display());
+        machine.write(&format!("bin/{program}"), &script, 0o755);
+        let output = machine.run("OURS up wg0");
+        fs::remove_file(machine.path("bin").join(program)).unwrap();
+        for directory in ["run/asked", "run/failed"] {
+            let _ = fs::remove_dir(machine.path(directory));
+        }
+        assert_eq!(output.code(), 5, "{program} {condition}: {}", output.text());
+        let after = machine.state();
+        assert_same(&before, &after, &format!("{program} {condition}"));
+    }
+}
+
 #[test]
 fn a_dead_daemon_leaves_nothing_that_stays() {
     needs!("netns", "tun", "wg", "nft", "unshare");

@@ -26,6 +26,7 @@ fn read_system(interface: &str, device: &Get) -> io::Result<System> {
     let own = if_index(interface).ok();
     let is_own = |entry: &&Entry| own.is_some() && entry.ifindex == own && entry.table == MAIN;
     let covered = routes.iter().filter(is_own);
+    let own_tables = routes.iter().filter(|entry| own.is_some() && entry.ifindex == own);
     let default = routes
         .iter()
         .find(|entry| entry.table == MAIN && entry.destination.is_ipv4() && entry.prefix_len == 0);
@@ -34,11 +35,12 @@ fn read_system(interface: &str, device: &Get) -> io::Result<System> {
     Ok(System {
         rules: config.rules()?.into_iter().map(rule).collect(),
         used_tables: routes.iter().map(|entry| entry.table).collect(),
+        own_tables: own_tables.map(|entry| entry.table).collect(),
         endpoint_mtus: endpoint_mtus(&mut config, device)?,
         default_mtu,
         addresses: addresses.into_iter().map(|(ip, _)| ip).collect(),
         covered: covered.filter_map(|entry| Prefix::new(entry.destination, entry.prefix_len)).collect(),
-        src_valid_mark: record::src_valid_mark()? && !record::is_src_valid_mark_ours(interface),
+        src_valid_mark: record::src_valid_mark() && !record::is_src_valid_mark_ours(interface),
         firewall: if programs::find("nft").is_some() { Firewall::Nft } else { Firewall::Iptables },
         dns: manager(),
     })
@@ -62,7 +64,8 @@ fn endpoint_mtus(config: &mut Config, device: &Get) -> io::Result<Vec<u32>> {
         if matches!(endpoint, SocketAddr::V6(endpoint) if endpoint.scope_id() != 0) {
             continue;
         }
-        let route = lookup.route(endpoint.ip(), None, 0)?;
+        // A family that the kernel does not have has no routes.
+        let route = lookup.route(endpoint.ip(), None, 0).ok().flatten();
         mtus.extend(route.and_then(|route| mtu(config, route.mtu, Some(route.ifindex))));
     }
     Ok(mtus)

@@ -232,12 +232,13 @@ fn strip(which: &Which) -> Result<(), Failed> {
     Ok(wg::print(b"\n")?)
 }
 
+/// Whether there is such a device, here: userspace ones of all network namespaces have their sockets in one directory.
 fn is_device(interface: &str) -> Result<bool, Failed> {
     let devices = wg::device::list();
     let devices = devices.map_err(|error| {
         Failed::because(format_args!("Unable to list interfaces: {}", wg::reason(&error)))
     })?;
-    Ok(devices.iter().any(|device| device == interface))
+    Ok(devices.iter().any(|device| device == interface) && if_index(interface).is_ok())
 }
 
 fn get(interface: &str) -> Result<Get, Failed> {

@@ -56,8 +56,8 @@ fn namespace() -> io::Result<String> {
 }
 
 /// Whether marks count now.
-pub(super) fn src_valid_mark() -> io::Result<bool> {
-    Ok(fs::read_to_string(SRC_VALID_MARK)?.trim() == "1")
+pub(super) fn src_valid_mark() -> bool {
+    fs::read_to_string(SRC_VALID_MARK).is_ok_and(|value| value.trim() == "1")
 }
 
 /// Whether they do because of another interface than this one.

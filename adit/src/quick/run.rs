@@ -16,6 +16,7 @@ use adit_net::process::{Signal, SignalFd, unblock_signals};
 use super::file::File;
 use super::record::{self, Record};
 use super::{Failed, engine, programs, resolv_conf, save};
+use crate::client::is_served;
 use crate::wg;
 
 const MAIN: u32 = 254;
@@ -220,7 +221,7 @@ impl<'a> Runner<'a> {
     fn delete_link(&mut self) -> io::Result<()> {
         self.with_link(Config::delete_link)?;
         let end = Instant::now() + PATIENCE;
-        while socket_path(&self.file.interface).exists() && Instant::now() < end {
+        while is_served(&socket_path(&self.file.interface)) && Instant::now() < end {
             thread::sleep(Duration::from_millis(5));
         }
         Ok(())

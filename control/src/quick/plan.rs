@@ -182,6 +182,8 @@ pub fn remove(
 /// The rules that belong to the device, or, if it is gone, to any that is gone: their tables are empty.
 fn rules(device: Option<&Get>, system: &System) -> Vec<Rule> {
     let ours = |rule: &Rule| match device {
+        // Its mark and its allowed IPs may have changed since.
+        Some(_) if rule.is_tunnel() && system.own_tables.contains(&rule.table) => true,
         Some(device) => rule.table == device.fwmark && rule.table != MAIN && has_default_route(device),
         None => rule.is_tunnel() && !system.used_tables.contains(&rule.table),
     };

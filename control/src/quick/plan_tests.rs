@@ -292,6 +292,9 @@ fn down_takes_only_its_own_rules() {
     device.fwmark = 51820;
     let steps = super::rules(Some(&device), &full());
     assert_eq!(steps, [rules(51820, 99)[1], rules(51820, 99)[0]]);
+    device.fwmark = 5;
+    let routed = System { own_tables: BTreeSet::from([51820]), ..full() };
+    assert_eq!(super::rules(Some(&device), &routed), steps);
     let (off, _) = configuration("Table = off", "0.0.0.0/0");
     for (config, allowed_ip) in [(&off, "0.0.0.0/0"), (&config, "10.0.0.0/8")] {
         device.peers[0].allowed_ips = vec![allowed_ip.parse().unwrap()];

@@ -15,6 +15,8 @@ pub struct System {
     pub rules: Vec<Rule>,
     /// The routing tables with a route of either family.
     pub used_tables: BTreeSet<u32>,
+    /// The routing tables with a route to the interface.
+    pub own_tables: BTreeSet<u32>,
     /// The MTU of the way to each peer's endpoint, where there is one.
     pub endpoint_mtus: Vec<u32>,
     /// The MTU of the way to everywhere.

@@ -11,7 +11,7 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use adit_crypto::{Backend, aead_backend};
+use adit_crypto::{Backend, preferred_backend};
 use adit_net::tun::{Offloads, Tun, TunOptions};
 use common::adit;
 use lab::cmd::code;
@@ -260,7 +260,7 @@ fn cryptography_can_be_left_to_the_library() {
 
     let ns = Netns::new();
     let log = Engine::start_with(&adit(), &ns, &[("LOG_LEVEL", "info")]).log();
-    assert!(log.contains(&sealed_by(aead_backend())), "{log}");
+    assert!(log.contains(&sealed_by(preferred_backend())), "{log}");
 
     let interface = interface_name();
     let output = ns.cmd(&adit().foreground(&interface)).env("ADIT_CRYPTO", "own").run();

@@ -454,6 +454,37 @@ fn stripping_and_what_is_wrong() {
     machine.ok(&format!("{ours} down wg0"));
 }
 
+/// In the virtual machine, where the kernel has WireGuard.
+#[test]
+fn the_kernels_own() {
+    if lab::require(lab::vm::NEEDS).is_err() {
+        return;
+    }
+    let program = adit().0;
+    let Ok(vm) = lab::Vm::shared_with(&[&program]) else { return };
+    let adit = program.file_name().unwrap().to_str().unwrap();
+    let text =
+        file("Address = 10.44.0.1/24, fd44::1/64\nMTU = 1333\nTable = 123", &["AllowedIPs = 0.0.0.0/0"]);
+    vm.ok("mkdir -p /etc/wireguard");
+    // The machine is told one line at a time.
+    let lines: Vec<String> = text.lines().map(|line| format!("echo '{line}'")).collect();
+    vm.ok(&format!("({}) > /etc/wireguard/wgq.conf", lines.join("; ")));
+    vm.ok(&format!("{adit} up --engine kernel wgq"));
+    assert_eq!(vm.ok(&format!("{adit} show wgq listen-port")).trim(), "5555");
+    let address = vm.ok("ip address show dev wgq");
+    for needed in ["10.44.0.1/24", "fd44::1/64", "mtu 1333"] {
+        assert!(address.contains(needed), "{needed} is missing in {address}");
+    }
+    assert!(vm.ok("ip route show table 123").contains("default dev wgq"));
+    vm.ok(&format!("{adit} save wgq"));
+    assert!(vm.ok("cat /etc/wireguard/wgq.conf").contains("MTU = 1333"));
+    let (code, said) = vm.run(&format!("{adit} up --engine kernel wgq 2>&1"));
+    assert!(code == 1 && said.contains("`wgq' already exists"), "{said}");
+    vm.ok(&format!("{adit} down wgq"));
+    assert_ne!(vm.run("ip link show dev wgq").0, 0);
+    assert_eq!(vm.ok("ls /var/run/wireguard").trim(), "");
+}
+
 #[test]
 fn a_dry_run_changes_nothing() {
     needs!("netns", "tun", "wg", "nft", "unshare");
@@ -461,6 +492,8 @@ fn a_dry_run_changes_nothing() {
     machine.configure(&full_tunnel("PostUp = echo up"));
     let before = machine.state();
     let plan = machine.ok("OURS up --dry-run wg0").stdout;
+    let kernels = machine.ok("OURS up --dry-run --engine kernel wg0").stdout;
+    assert_eq!(kernels.lines().next(), Some("[#] ip link add dev wg0 type wireguard"));
     assert_same(&before, &machine.state(), "");
     let done = machine.ok("OURS up wg0").stderr;
     let commands: Vec<&str> = plan.lines().filter(|line| line.starts_with("[#]")).collect();

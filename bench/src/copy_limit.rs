@@ -18,6 +18,8 @@ use adit_net::poll::{Events, Interest, Poller};
 use adit_net::tun::{Offloads, Tun, TunOptions, TunQueue, VirtioNetHdr};
 use adit_net::udp::{self, BindOptions, Bound, RecvBatch, UdpSocket};
 
+use crate::crowd_limit;
+
 /// An envelope's header: the length of the packet that follows (2 bytes, in the machine's order), and its virtio-net
 /// header.
 const HEADER_LEN: usize = 2 + VirtioNetHdr::LEN;
@@ -50,6 +52,9 @@ pub struct Args {
     /// Where the other end receives
     #[arg(long, value_name = "ADDRESS:PORT")]
     to: SocketAddr,
+    /// Send each packet to a port of its own at that address, as an engine with many peers does
+    #[arg(long)]
+    crowd: bool,
 }
 
 /// Forwards until the process is ended.
@@ -57,6 +62,9 @@ pub struct Args {
 /// # Errors
 /// Of opening the interface and the socket, and when the kernel refuses the offloads that make the limit one.
 pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+    if args.crowd {
+        return crowd_limit::run(&args.interface, args.listen, args.to.ip());
+    }
     let tun = Tun::open(&TunOptions::new(args.interface.as_str()))?;
     if tun.offloads() != Offloads::ALL {
         eprintln!(

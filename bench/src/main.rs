@@ -1,9 +1,11 @@
 //! The benchmarks of Adit. Every one is a subcommand; `bench --help` lists them.
 
 mod copy_limit;
+mod crowd_limit;
 mod engine;
 mod isolate;
 mod peers;
+mod rush;
 mod stats;
 mod uring;
 
@@ -27,6 +29,8 @@ enum Command {
     CopyLimit(copy_limit::Args),
     /// Measure the halves of the engine alone, from memory to memory
     Engine(engine::Args),
+    /// Measure how many handshakes the engine does when they queue up
+    Rush(rush::Args),
     /// Compare io_uring with the plain system calls that the engine makes for a packet
     Uring(uring::Args),
 }
@@ -36,6 +40,7 @@ fn main() -> ExitCode {
         Command::Peers(args) => peers::run(&args),
         Command::CopyLimit(args) => copy_limit::run(&args),
         Command::Engine(args) => engine::run(&args),
+        Command::Rush(args) => rush::run(&args),
         Command::Uring(args) => uring::run(&args),
     };
     match result {

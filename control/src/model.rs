@@ -33,6 +33,25 @@ impl Get {
         let private = x25519::PrivateKey::new(*self.private_key.as_ref()?.expose());
         Some(PublicKey::new(x25519::public_key(&private)))
     }
+
+    /// Adds a peer of which nothing is known but its name.
+    pub(crate) fn push_peer(&mut self, public_key: PublicKey) {
+        if self.peers.len() == self.peers.capacity() {
+            self.grow();
+        }
+        self.peers.push(GetPeer::new(public_key));
+    }
+
+    /// Makes room for more peers. A `Vec` that grows by itself leaves its old bytes behind in freed memory, preshared
+    /// keys among them; the peers that are dropped here wipe theirs.
+    fn grow(&mut self) {
+        let mut bigger = Vec::with_capacity(16.max(2 * self.peers.capacity()));
+        bigger.extend(self.peers.iter_mut().map(|peer| {
+            let allowed_ips = std::mem::take(&mut peer.allowed_ips);
+            GetPeer { allowed_ips, ..peer.clone() }
+        }));
+        self.peers = bigger;
+    }
 }
 
 /// The state of one peer of a device.

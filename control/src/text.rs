@@ -31,6 +31,11 @@ impl SecretText {
         self.bytes.extend_from_slice(more);
     }
 
+    /// The bytes so far, to be changed in place.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+
     /// Wipes the text and keeps its memory.
     pub fn clear(&mut self) {
         // Only the text: wiping unused capacity too would make short lines cost as much as long ones.

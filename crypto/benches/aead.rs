@@ -8,7 +8,7 @@ use std::env;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use adit_crypto::{Backend, TAG_LEN, aead, aead_backend};
+use adit_crypto::{Backend, TAG_LEN, aead, preferred_backend};
 use ring::aead as ring_aead;
 
 /// Bytes of a transport message before its text.
@@ -21,7 +21,7 @@ const LENGTHS: [usize; 5] = [0, 64, 256, 576, 1420];
 const BATCHES: [usize; 8] = [1, 2, 4, 8, 16, 32, 45, 48];
 
 fn main() {
-    println!("ChaCha20-Poly1305 in trains; new keys use {}", aead_backend());
+    println!("ChaCha20-Poly1305 in trains; new keys use {}", preferred_backend());
     // cargo adds `--bench`.
     let args: Vec<String> = env::args().skip(1).filter(|arg| arg != "--bench").collect();
     if args == ["--sweep"] {

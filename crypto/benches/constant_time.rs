@@ -13,7 +13,8 @@ use std::env;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use adit_crypto::{Backend, TAG_LEN, aead, ct};
+use adit_crypto::x25519::{self, PrivateKey};
+use adit_crypto::{Backend, Secret, TAG_LEN, aead, ct};
 
 const HEADER: usize = 16;
 /// So many inputs of each class are prepared, and used again and again: all fit into the cache, and no branch predictor
@@ -34,7 +35,31 @@ fn main() {
             plaintexts(measure, backend, shape);
             keys(measure, backend, shape);
         }
+        scalars(measure, backend);
     }
+}
+
+/// Eight at once, each set up anew, as in [`keys`].
+fn scalars(measure: Measure, backend: Backend) {
+    const BATCH: usize = 8;
+    let keys = |bytes: &[u8]| -> Vec<_> {
+        bytes.as_chunks().0.iter().map(|scalar| PrivateKey::new(*scalar)).collect()
+    };
+    let points: [[u8; 32]; BATCH] = std::array::from_fn(|i| [i as u8 + 2; 32]);
+    measure.run_prepared(
+        "  X25519, 8 at once, zeros or random scalars",
+        &[vec![vec![0; 32 * BATCH]; INPUTS], measure.random.clone_inputs(32 * BATCH)],
+        (Vec::new(), [const { Ok(Secret::zero()) }; BATCH]),
+        |(slot, _), bytes| {
+            slot.clear();
+            slot.extend(keys(bytes));
+        },
+        |(slot, results)| {
+            let pairs: [_; BATCH] = std::array::from_fn(|i| (&slot[i], &points[i]));
+            x25519::shared_batch_with(&pairs, results, backend);
+            results[0].is_ok()
+        },
+    );
 }
 
 /// What this method finds.

@@ -7,18 +7,18 @@
 
 use core::fmt;
 
-use crate::{Backend, KEY_LEN, Rejected, Secret, TAG_LEN, aead_backend, backend};
+use crate::{Backend, KEY_LEN, Rejected, Secret, TAG_LEN, backend, preferred_backend};
 
 /// A ChaCha20-Poly1305 key, set up once and wiped on drop. May be shared between threads, which seal and open
 /// at once.
 pub struct Key(backend::AeadKey);
 
 impl Key {
-    /// Sets the key up, for [`aead_backend`]; the caller's copy is the caller's to wipe. Allocates, so not for the
+    /// Sets the key up, for [`preferred_backend`]; the caller's copy is the caller's to wipe. Allocates, so not for the
     /// packet path.
     #[must_use]
     pub fn new(key: &[u8; KEY_LEN]) -> Self {
-        Self::with_backend(key, aead_backend())
+        Self::with_backend(key, preferred_backend())
     }
 
     /// [`Key::new`] for a backend of the caller's choice: tests and benchmarks compare them.

@@ -13,7 +13,7 @@ pub fn eq(a: &[u8], b: &[u8]) -> bool {
 ///
 /// Does nothing, but for the check that nothing else which depends on a secret decides a branch or an address: there,
 /// secrets are memory that MemorySanitizer takes for undefined, and this defines it (docs/cryptography.md).
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(adit_elsewhere)))]
 #[inline(always)]
 #[cfg_attr(feature = "constant-time-check", allow(unsafe_code))]
 pub(crate) fn declassify(verdict: bool) -> bool {

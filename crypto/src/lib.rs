@@ -24,7 +24,7 @@ mod self_test;
 pub mod x25519;
 pub mod xaead;
 
-pub use backend::{Backend, aead_backend, use_library};
+pub use backend::{Backend, preferred_backend, use_library};
 pub use secret::Secret;
 pub use self_test::{SelfTest, SelfTestFailure, self_test};
 

@@ -4,12 +4,14 @@
 
 use core::fmt;
 
-use crate::{Backend, KEY_LEN, Rejected, TAG_LEN, aead, aead_backend, blake2s, use_library, x25519, xaead};
+use crate::{
+    Backend, KEY_LEN, Rejected, Secret, TAG_LEN, aead, blake2s, preferred_backend, use_library, x25519, xaead,
+};
 
 /// Every primitive gave the known answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SelfTest {
-    /// What ChaCha20-Poly1305 keys made from now on use.
+    /// What ChaCha20-Poly1305 keys made from now on use, and batches of X25519.
     pub aead: Backend,
     /// The backend that would have served them, but gave wrong answers and is not used any more.
     pub rejected: Option<Backend>,
@@ -32,7 +34,7 @@ impl fmt::Display for SelfTestFailure {
 
 impl core::error::Error for SelfTestFailure {}
 
-/// Runs every primitive against known answers. If [`aead_backend`] gives wrong ones, this calls [`use_library`].
+/// Runs every primitive against known answers. If [`preferred_backend`] gives wrong ones, this calls [`use_library`].
 ///
 /// # Errors
 /// [`SelfTestFailure`] names the first primitive that failed, for which there is no other.
@@ -46,7 +48,8 @@ pub fn self_test() -> Result<SelfTest, SelfTestFailure> {
     if let Some((primitive, _)) = checks.into_iter().find(|(_, answers)| !answers()) {
         return Err(SelfTestFailure { primitive });
     }
-    let tested = test_aead(aead_backend(), aead_answers)?;
+    let tested =
+        test_backend(preferred_backend(), |backend| aead_answers(backend) && x25519_batch_answers(backend))?;
     if tested.rejected.is_some() {
         use_library();
     }
@@ -54,7 +57,7 @@ pub fn self_test() -> Result<SelfTest, SelfTestFailure> {
 }
 
 /// Tests `backend`, and the library if `backend` is another and fails.
-fn test_aead(backend: Backend, answers: impl Fn(Backend) -> bool) -> Result<SelfTest, SelfTestFailure> {
+fn test_backend(backend: Backend, answers: impl Fn(Backend) -> bool) -> Result<SelfTest, SelfTestFailure> {
     if answers(backend) {
         Ok(SelfTest { aead: backend, rejected: None })
     } else if backend != Backend::AwsLc && answers(Backend::AwsLc) {
@@ -95,6 +98,45 @@ fn x25519_answers() -> bool {
     x25519::public_key(&alice) == hex("8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a")
         && x25519::shared(&alice, &bob).is_ok_and(|secret| *secret.expose() == shared)
         && x25519::shared(&alice, &[0; KEY_LEN]) == Err(x25519::ZeroShared)
+}
+
+/// RFC 7748, sections 5.2 and 6.1: a batch of eight that are all different, one of them refused.
+fn x25519_batch_answers(backend: Backend) -> bool {
+    let base = hex("0900000000000000000000000000000000000000000000000000000000000000");
+    let alice_public = hex("8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a");
+    let bob_public = hex("de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f");
+    let shared = hex("4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742");
+    let [alice, bob, third, fourth] = [
+        "77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a",
+        "5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb",
+        "a546e36bf0527c9d3b16154b82465edd62144c0ac1fc5a18506a2244ba449ac4",
+        "4b66e9d4d1b4673c5ad22691957d6af5c11b6421e0ea01d42ca4169e7918ba0d",
+    ]
+    .map(|scalar| x25519::PrivateKey::new(hex(scalar)));
+    let third_coordinate = hex("e6db6867583030db3594c1a424b15f7c726624ec26b3353b10a903a6d0ab1c4c");
+    let third_result = hex("c3da55379de9c6908e94ea4df28d084f32eccf03491c71f754b4075577a28552");
+    let fourth_coordinate = hex("e5210f12786811d3f4b7959d0538ae2c31dbe7106fc03c3efc4cd549c715a493");
+    let fourth_result = hex("95cbde9476e8907d7aade45cb4b873f88b595a68799fa152e6f8f7647aac7957");
+    let known = [
+        (&alice, bob_public, Some(shared)),
+        (&third, third_coordinate, Some(third_result)),
+        (&bob, [0; KEY_LEN], None),
+        (&alice, base, Some(alice_public)),
+        (&fourth, fourth_coordinate, Some(fourth_result)),
+        (&bob, alice_public, Some(shared)),
+        (&bob, base, Some(bob_public)),
+        (
+            &third,
+            [0xff; KEY_LEN],
+            Some(hex("76b00406ce7e87774c0038dd8d89b188047977f8828ca1dcb8f98bb5d5d0cf48")),
+        ),
+    ];
+    let mut results = [const { Ok(Secret::zero()) }; 8];
+    x25519::shared_batch_with(&known.each_ref().map(|(key, point, _)| (*key, point)), &mut results, backend);
+    known
+        .iter()
+        .zip(results)
+        .all(|((_, _, known), result)| result.ok().map(|secret| *secret.expose()) == *known)
 }
 
 fn aead_answers(backend: Backend) -> bool {
@@ -259,7 +301,7 @@ mod tests {
                 assert!(train.answers(backend), "{backend}: {packets} packets of {text_len} bytes");
             }
         }
-        assert_eq!(self_test(), Ok(SelfTest { aead: aead_backend(), rejected: None }));
+        assert_eq!(self_test(), Ok(SelfTest { aead: preferred_backend(), rejected: None }));
     }
 
     #[test]
@@ -272,9 +314,9 @@ mod tests {
     #[test]
     fn a_backend_that_fails_gives_way_to_the_library() {
         let fell_back = SelfTest { aead: Backend::AwsLc, rejected: Some(Backend::Avx512) };
-        assert_eq!(test_aead(Backend::Avx512, |backend| backend != Backend::Avx512), Ok(fell_back));
+        assert_eq!(test_backend(Backend::Avx512, |backend| backend != Backend::Avx512), Ok(fell_back));
         let failure = Err(SelfTestFailure { primitive: AEAD });
-        assert_eq!(test_aead(Backend::Avx512, |_| false), failure);
-        assert_eq!(test_aead(Backend::AwsLc, |backend| backend != Backend::AwsLc), failure);
+        assert_eq!(test_backend(Backend::Avx512, |_| false), failure);
+        assert_eq!(test_backend(Backend::AwsLc, |backend| backend != Backend::AwsLc), failure);
     }
 }

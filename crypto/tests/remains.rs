@@ -10,10 +10,11 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, PoisonError};
 
-use adit_crypto::{Backend, TAG_LEN, aead};
+use adit_crypto::x25519::{self, PrivateKey};
+use adit_crypto::{Backend, Secret, TAG_LEN, aead};
 use support::{Shape, bytes, counters, for_each_backend};
 
-for_each_backend!(a_key_is_gone_when_it_is_dropped);
+for_each_backend!(a_key_is_gone_when_it_is_dropped, a_private_key_is_gone_when_it_is_dropped);
 
 /// A search has copies of what it searches: the key of a test that runs at the same time, too.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -25,6 +26,22 @@ fn a_key_is_gone_when_it_is_dropped(backend: Backend) {
     assert!(needle.is_in_memory(), "a search has to find the key while it is there");
     use_key(slot.as_ref().as_ref().unwrap());
     // Dropped where it is, so that neither a move nor the allocator overwrites what it would leave.
+    *slot = None;
+    assert!(!needle.is_in_memory());
+    black_box(slot);
+}
+
+fn a_private_key_is_gone_when_it_is_dropped(backend: Backend) {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let needle = Needle::clamped();
+    let mut slot = needle.with(|key| Box::new(Some(PrivateKey::new(*key))));
+    assert!(needle.is_in_memory(), "a search has to find the key while it is there");
+    for batch in [1, 2, 3, 8, 9, 20] {
+        let pairs = vec![(slot.as_ref().as_ref().unwrap(), &[9; 32]); batch];
+        let mut results = vec![Ok(Secret::zero()); batch];
+        x25519::shared_batch_with(&pairs, &mut results, backend);
+        assert!(results.iter().all(Result::is_ok));
+    }
     *slot = None;
     assert!(!needle.is_in_memory());
     black_box(slot);
@@ -57,6 +74,14 @@ impl Needle {
         let mut complement = [0; 32];
         File::open("/dev/urandom").unwrap().read_exact(&mut complement).unwrap();
         Self { complement }
+    }
+
+    /// One that is a private key as it is.
+    fn clamped() -> Self {
+        let mut needle = Self::random();
+        needle.complement[0] |= 0b0000_0111;
+        needle.complement[31] = needle.complement[31] & 0b0011_1111 | 0b1000_0000;
+        needle
     }
 
     /// Calls `f` with the key, which exists only meanwhile.

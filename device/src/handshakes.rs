@@ -1,12 +1,18 @@
 //! Handshake messages in and out (whitepaper 5.4), as far as they concern the device: who is meant, which keys, which
 //! index, what to answer. The slow path's thread runs this.
+//!
+//! Messages come in groups, and every step is taken with all of a group, so that what it needs is computed together. Of a
+//! peer's locks none is held meanwhile, and never two peers' at a time; what may have changed is asked again afterwards.
 
 use std::sync::Arc;
 
 use adit_control::PublicKey;
 use adit_net::udp::Bound;
 use adit_proto::cookie::Load;
-use adit_proto::handshake::{ConsumedInitiation, Env, HandshakeError, KeyLog};
+use adit_proto::dh::{self, Ready};
+use adit_proto::handshake::{
+    Completing, Env, HandshakeError, Initiating, KeyLog, OpenedInitiation, Responding,
+};
 use adit_proto::limits::HANDSHAKE_DSCP;
 use adit_proto::message::{
     CookieReply, HandshakeMessage, INITIATION_LEN, Initiation, RESPONSE_LEN, Response, WithMacs,
@@ -60,28 +66,31 @@ impl Admission {
 }
 
 impl Device {
-    /// Takes one message off the inbox, when `waiting` were in it.
-    pub(crate) fn handle_arrival(&self, arrival: &Arrival, waiting: usize, admission: &mut Admission) {
+    /// Handles messages from the inbox, each with how many were waiting, and has done together what they need computed.
+    pub(crate) fn handle_arrivals(&self, arrivals: &[(Arrival, usize)], admission: &mut Admission) {
         let Some(own) = self.own_key() else { return };
         let now = Self::now();
-        let message: &dyn WithMacs = match &arrival.message {
-            HandshakeMessage::CookieReply(reply) => return self.handle_cookie_reply(reply, now),
-            HandshakeMessage::Initiation(message) => message,
-            HandshakeMessage::Response(message) => message,
-        };
-        match admission.judge(&own, message, arrival, waiting, now) {
-            Verdict::Drop => return,
-            Verdict::DemandCookie => return self.demand_cookie(&own, message, arrival, now),
-            Verdict::Process => {}
+        let (mut initiations, mut responses) = (Vec::new(), Vec::new());
+        for (arrival, waiting) in arrivals {
+            let message: &dyn WithMacs = match &arrival.message {
+                HandshakeMessage::CookieReply(reply) => {
+                    self.handle_cookie_reply(reply, now);
+                    continue;
+                }
+                HandshakeMessage::Initiation(message) => message,
+                HandshakeMessage::Response(message) => message,
+            };
+            match (admission.judge(&own, message, arrival, *waiting, now), &arrival.message) {
+                (Verdict::DemandCookie, _) => self.demand_cookie(&own, message, arrival, now),
+                (Verdict::Process, HandshakeMessage::Initiation(message)) => {
+                    initiations.push((arrival, message));
+                }
+                (Verdict::Process, HandshakeMessage::Response(message)) => responses.push((arrival, message)),
+                (Verdict::Process, HandshakeMessage::CookieReply(_)) | (Verdict::Drop, _) => {}
+            }
         }
-        let result = match &arrival.message {
-            HandshakeMessage::Initiation(message) => self.handle_initiation(&own, message, arrival),
-            HandshakeMessage::Response(message) => self.handle_response(&own, message, arrival, now),
-            HandshakeMessage::CookieReply(_) => Ok(()),
-        };
-        if let Err(error) = result {
-            log::debug!("a handshake message from {} was refused: {error:?}", arrival.from);
-        }
+        self.handle_initiations(&own, &initiations);
+        self.handle_responses(&own, &responses, now);
     }
 
     fn demand_cookie(&self, own: &OwnKey, message: &dyn WithMacs, arrival: &Arrival, now: Instant) {
@@ -101,42 +110,80 @@ impl Device {
         }
     }
 
-    /// Answers an initiation: the session's keys exist from here on, and wait for the peer to use them.
-    fn handle_initiation(
-        &self,
-        own: &Arc<OwnKey>,
-        message: &Initiation,
-        arrival: &Arrival,
-    ) -> Result<(), HandshakeError> {
-        let opened = own.identity.open_initiation(message)?;
-        let key = PublicKey::new(*opened.remote_static());
-        let Some(peer) = self.peers.shared().get(&key).cloned() else {
-            return Err(HandshakeError::Unauthenticated);
-        };
-        let now = Self::now();
-        let mut handshake = peer.handshake.locked();
-        let initiation = handshake.consume_initiation(&own.identity, opened, now);
-        let latest_timestamp = handshake.timestamps().received;
-        drop(handshake);
-        if let Err(HandshakeError::StaleTimestamp) = initiation {
-            peer.report_clock(latest_timestamp);
+    /// Answers initiations: the sessions' keys exist from here on, and wait for the peers to use them.
+    fn handle_initiations(&self, own: &Arc<OwnKey>, initiations: &[(&Arrival, &Initiation)]) {
+        let openings = initiations.iter().map(|(_, message)| own.identity.opening(message)).collect();
+        let mut claims = Vec::new();
+        for (opening, (arrival, _)) in dh::ready_all(openings).zip(initiations) {
+            if let Some(opened) = accepted(arrival, opening.open())
+                && let Some(peer) = accepted(arrival, self.claimant(&opened))
+            {
+                claims.push((*arrival, peer, opened));
+            }
         }
-        let initiation = initiation?;
+        self.introduce(own, claims.iter().map(|(_, peer, _)| peer));
+        let (mut proved, mut responses) = (Vec::new(), Vec::new());
+        for (arrival, peer, opened) in claims {
+            if let Some(response) = accepted(arrival, self.consume_initiation(own, &peer, opened)) {
+                proved.push((arrival, peer));
+                responses.push(response);
+            }
+        }
+        for (response, (arrival, peer)) in dh::ready_all(responses).zip(&proved) {
+            accepted(arrival, self.respond(own, peer, response, arrival));
+        }
+    }
+
+    fn claimant(&self, opened: &OpenedInitiation) -> Result<Arc<Peer>, HandshakeError> {
+        let key = PublicKey::new(*opened.remote_static());
+        self.peers.shared().get(&key).cloned().ok_or(HandshakeError::Unauthenticated)
+    }
+
+    /// Makes up for what has to be computed once for each peer.
+    fn introduce<'a>(&self, own: &OwnKey, peers: impl Iterator<Item = &'a Arc<Peer>>) {
+        let (mut strangers, mut introductions) = (Vec::new(), Vec::new());
+        for peer in peers {
+            if let Some(introduction) = peer.handshake.locked().introduction(&own.identity) {
+                strangers.push(peer);
+                introductions.push(introduction);
+            }
+        }
+        for (introduction, peer) in dh::ready_all(introductions).zip(strangers) {
+            peer.handshake.locked().introduce(introduction);
+        }
+    }
+
+    fn consume_initiation(
+        &self,
+        own: &OwnKey,
+        peer: &Peer,
+        opened: OpenedInitiation,
+    ) -> Result<Responding, HandshakeError> {
+        let mut rng = rng();
+        let mut env = self.env(&mut rng);
+        let mut handshake = peer.handshake.locked();
+        let initiation = handshake.consume_initiation(&own.identity, opened, env.now);
+        if let Err(HandshakeError::StaleTimestamp) = initiation {
+            let latest_timestamp = handshake.timestamps().received;
+            drop(handshake);
+            peer.report_clock(latest_timestamp);
+            return Err(HandshakeError::StaleTimestamp);
+        }
+        let responding = handshake.begin_response(&own.identity, initiation?, &mut env);
         peer.received(INITIATION_LEN);
-        self.respond(own, &peer, initiation, arrival)
+        Ok(responding)
     }
 
     fn respond(
         &self,
         own: &Arc<OwnKey>,
         peer: &Arc<Peer>,
-        initiation: ConsumedInitiation,
+        responding: Ready<Responding, 2>,
         arrival: &Arrival,
     ) -> Result<(), HandshakeError> {
-        let mut rng = rng();
-        let index = self.indices.exclusive().insert(Indexed::Handshake(peer.clone()), &mut rng);
-        let mut env = self.env(&mut rng);
-        let response = peer.handshake.locked().create_response(&own.identity, initiation, index, &mut env);
+        let now = Self::now();
+        let index = self.indices.exclusive().insert(Indexed::Handshake(peer.clone()), &mut rng());
+        let response = peer.handshake.locked().finish_response(responding, index, now);
         let (message, keypair) = response.inspect_err(|_| self.retire([index]))?;
         let keypair = Arc::new(keypair);
 
@@ -147,8 +194,8 @@ impl Device {
             self.retire([index]);
             return Ok(());
         }
-        session.handshake_received(endpoint.clone(), env.now);
-        let retired = session.response_sent(keypair.clone(), env.now);
+        session.handshake_received(endpoint.clone(), now);
+        let retired = session.response_sent(keypair.clone(), now);
         self.schedule(peer, &mut session);
         drop(session);
         // Before the response is out, or the first data would find nobody.
@@ -159,23 +206,47 @@ impl Device {
         Ok(())
     }
 
-    /// Takes the answer to our initiation: the session is in use from here on.
-    fn handle_response(
+    /// Takes the answers to our initiations: the sessions are in use from here on.
+    fn handle_responses(&self, own: &Arc<OwnKey>, responses: &[(&Arrival, &Response)], now: Instant) {
+        let (mut answered, mut completions) = (Vec::new(), Vec::new());
+        for (arrival, message) in responses {
+            if let Some((peer, completion)) = accepted(arrival, self.begin_completion(own, message, now)) {
+                answered.push((*arrival, peer));
+                completions.push(completion);
+            }
+        }
+        for (completion, (arrival, peer)) in dh::ready_all(completions).zip(&answered) {
+            accepted(arrival, self.complete(own, peer, completion, arrival, now));
+        }
+    }
+
+    fn begin_completion<'a>(
         &self,
-        own: &Arc<OwnKey>,
-        message: &Response,
-        arrival: &Arrival,
+        own: &'a OwnKey,
+        message: &'a Response,
         now: Instant,
-    ) -> Result<(), HandshakeError> {
+    ) -> Result<(Arc<Peer>, Completing<'a>), HandshakeError> {
         let Some(Indexed::Handshake(peer)) = self.indices.shared().get(message.receiver()).cloned() else {
             return Err(HandshakeError::Unauthenticated);
         };
-        let keypair = peer.handshake.locked().consume_response(&own.identity, message, now)?;
+        let completion = peer.handshake.locked().begin_completion(&own.identity, message, now)?;
+        Ok((peer, completion))
+    }
+
+    fn complete(
+        &self,
+        own: &Arc<OwnKey>,
+        peer: &Arc<Peer>,
+        completion: Ready<Completing<'_>, 2>,
+        arrival: &Arrival,
+        now: Instant,
+    ) -> Result<(), HandshakeError> {
+        let keypair = peer.handshake.locked().complete(completion, now)?;
         let (index, keypair) = (keypair.local_index(), Arc::new(keypair));
         peer.received(RESPONSE_LEN);
 
         let mut session = peer.session.locked();
-        if !self.may_begin(own, &peer, &session) {
+        if !self.may_begin(own, peer, &session) {
             drop(session);
             self.retire([index]);
             return Ok(());
@@ -184,26 +255,35 @@ impl Device {
         let retired = session.response_received(keypair.clone(), now);
         // What is staged confirms the session; if nothing is, a keepalive does at once.
         session.keepalive();
-        self.schedule(&peer, &mut session);
+        self.schedule(peer, &mut session);
         drop(session);
         self.indices.exclusive().replace(index, Indexed::Keypair(peer.clone(), keypair));
         self.retire(retired);
         peer.handshake_completed();
         log::debug!("{peer}: response received from {}", arrival.from);
-        self.flush(&peer);
+        self.flush(peer);
         Ok(())
     }
 
-    /// Sends an initiation that the session asked for.
-    pub(crate) fn send_initiation(&self, peer: &Arc<Peer>) {
-        if !peer.session.locked().begin_initiation(Self::now()) {
-            return;
-        }
+    /// Sends the initiations that sessions asked for.
+    pub(crate) fn send_initiations(&self, mut peers: Vec<Arc<Peer>>) {
+        peers.retain(|peer| peer.session.locked().begin_initiation(Self::now()));
         let Some(own) = self.own_key() else { return };
+        self.introduce(&own, peers.iter());
+        let mut rng = rng();
+        let mut env = self.env(&mut rng);
+        let begun =
+            peers.iter().map(|peer| peer.handshake.locked().begin_initiation(&own.identity, &mut env));
+        for (initiating, peer) in dh::ready_all(begun.collect()).zip(&peers) {
+            self.send_initiation(&own, peer, initiating);
+        }
+    }
+
+    fn send_initiation(&self, own: &OwnKey, peer: &Arc<Peer>, initiating: Ready<Initiating, 1>) {
         let mut rng = rng();
         let index = self.indices.exclusive().insert(Indexed::Handshake(peer.clone()), &mut rng);
-        let mut env = self.env(&mut rng);
-        let created = peer.handshake.locked().create_initiation(&own.identity, index, &mut env);
+        let env = self.env(&mut rng);
+        let created = peer.handshake.locked().finish_initiation(&own.identity, initiating, index, &env);
         let now = env.now;
         let (message, replaced) = match created {
             Ok(created) => created,
@@ -252,6 +332,15 @@ impl Device {
         let key_log = self.key_log.as_ref().map(|log| log as &dyn KeyLog);
         Env { now: Self::now(), timestamp: Self::timestamp(), rng, key_log }
     }
+}
+
+/// What a step of a handshake gave, or a word why nothing.
+fn accepted<T>(arrival: &Arrival, result: Result<T, HandshakeError>) -> Option<T> {
+    result
+        .inspect_err(|error| {
+            log::debug!("a handshake message from {} was refused: {error:?}", arrival.from);
+        })
+        .ok()
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ mod link;
 mod lock;
 mod peer;
 mod queue;
+pub mod rush;
 mod send;
 mod slow_path;
 mod state;

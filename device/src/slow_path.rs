@@ -1,7 +1,7 @@
 //! The slow path's thread: handshakes, and the timers of all peers.
 
-use std::io;
 use std::sync::Arc;
+use std::{io, iter};
 
 use adit_net::poll::{Events, Interest, Poller};
 use adit_proto::time::Instant;
@@ -13,6 +13,8 @@ use crate::state::Device;
 
 /// Things of one kind that are done before the other kinds have their turn again.
 const BATCH: usize = 32;
+/// Handshakes whose steps are taken together: with what each needs they fill vectors, and nobody waits long for the last.
+const GROUP: usize = 8;
 
 pub(crate) fn run(device: &Device) -> io::Result<()> {
     let poller = Poller::new()?;
@@ -29,35 +31,43 @@ pub(crate) fn run(device: &Device) -> io::Result<()> {
 }
 
 /// One round; returns whether something may be left.
-fn work(device: &Device, admission: &mut Admission) -> bool {
+pub(crate) fn work(device: &Device, admission: &mut Admission) -> bool {
     let inbox = &device.inbox;
     let are_left = [
         up_to_a_batch(
             || device.deadlines.pop_due(Device::now()),
-            |(at, peer)| device.handle_deadline(at, &peer),
+            |due| {
+                let initiate = due.into_iter().filter(|(at, peer)| device.handle_deadline(*at, peer));
+                device.send_initiations(initiate.map(|(_, peer)| peer).collect());
+            },
         ),
-        up_to_a_batch(|| inbox.pop_initiation(), |peer| device.send_initiation(&peer)),
-        up_to_a_batch(|| inbox.pop_flush(), |peer| device.flush(&peer)),
-        up_to_a_batch(
-            || inbox.pop_arrival(),
-            |(arrival, waiting)| device.handle_arrival(&arrival, waiting, admission),
-        ),
+        up_to_a_batch(|| inbox.pop_initiation(), |peers| device.send_initiations(peers)),
+        up_to_a_batch(|| inbox.pop_flush(), |peers| peers.iter().for_each(|peer| device.flush(peer))),
+        up_to_a_batch(|| inbox.pop_arrival(), |arrivals| device.handle_arrivals(&arrivals, admission)),
     ];
     are_left.contains(&true)
 }
 
-/// Does what `next` gives; returns whether that was a whole batch, and more may be left.
-fn up_to_a_batch<T>(mut next: impl FnMut() -> Option<T>, mut each: impl FnMut(T)) -> bool {
-    (0..BATCH).all(|_| next().map(&mut each).is_some())
+/// Does what `next` gives, in groups; returns whether that was a whole batch, and more may be left.
+fn up_to_a_batch<T>(mut next: impl FnMut() -> Option<T>, mut each: impl FnMut(Vec<T>)) -> bool {
+    (0..BATCH / GROUP).all(|_| {
+        let group: Vec<T> = iter::from_fn(&mut next).take(GROUP).collect();
+        let is_whole = group.len() == GROUP;
+        if !group.is_empty() {
+            each(group);
+        }
+        is_whole
+    })
 }
 
 impl Device {
-    fn handle_deadline(&self, at: Instant, peer: &Arc<Peer>) {
+    /// Returns whether to send an initiation.
+    fn handle_deadline(&self, at: Instant, peer: &Arc<Peer>) -> bool {
         let mut session = peer.session.locked();
         if peer.is_removed() {
-            return;
+            return false;
         }
-        let Some(due) = session.on_deadline(at, Self::now()) else { return };
+        let Some(due) = session.on_deadline(at, Self::now()) else { return false };
         self.schedule(peer, &mut session);
         drop(session);
         if due.gave_up {
@@ -67,11 +77,9 @@ impl Device {
             self.retire(peer.handshake.locked().forget_pending());
         }
         self.retire(due.retired);
-        if due.initiate {
-            self.send_initiation(peer);
-        }
         if due.flush {
             self.flush(peer);
         }
+        due.initiate
     }
 }

@@ -1,12 +1,13 @@
 //! What the virtual machine boots: Debian's cloud kernel as it is, and an initramfs made here.
 //!
 //! The kernel package is downloaded once, through apt, and unpacked beside the build's other products. The initramfs
-//! holds the modules that WireGuard and the network card need, in loading order, busybox, `wg`, `iperf3` with their
-//! libraries, and an `init` that serves commands on the second serial line (see [`crate::vm`]).
+//! holds the modules that WireGuard and the network card need, in loading order, busybox, `wg`, `iperf3` and what a test
+//! asks for with their libraries, and an `init` that serves commands on the second serial line (see [`crate::vm`]).
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::cmd::{Cmd, Output};
 use crate::require::find;
@@ -42,17 +43,18 @@ done ) &
 while :; do wait; sleep 1; done
 ";
 
-/// A kernel and its initramfs.
+/// What a virtual machine boots: a kernel, and the programs that it has besides those that every machine has.
 #[derive(Debug, Clone)]
 pub struct Image {
-    /// The compressed kernel.
-    pub kernel: PathBuf,
-    /// The initramfs.
-    pub initramfs: PathBuf,
+    /// The unpacked package of the kernel.
+    tree: PathBuf,
+    /// The kernel's version.
+    version: String,
+    programs: Vec<PathBuf>,
 }
 
 impl Image {
-    /// Downloads and builds what is not there yet; takes some seconds the first time.
+    /// Downloads the kernel if it is not there yet; takes some seconds the first time.
     ///
     /// # Errors
     /// What could not be had, in words.
@@ -64,10 +66,71 @@ impl Image {
         if !tree.exists() {
             unpack(&package, &cache, &tree)?;
         }
-        let version = package.trim_start_matches("linux-image-");
-        let initramfs = cache.join(format!("initramfs-{}.gz", std::process::id()));
-        build_initramfs(&tree, version, &initramfs)?;
-        Ok(Image { kernel: tree.join("boot").join(format!("vmlinuz-{version}")), initramfs })
+        let version = package.trim_start_matches("linux-image-").to_owned();
+        Ok(Image { tree, version, programs: Vec::new() })
+    }
+
+    /// Puts a program of the host into the machine, as `/bin/NAME`, with the shared libraries that it needs.
+    #[must_use]
+    pub fn with_program(mut self, path: impl Into<PathBuf>) -> Image {
+        self.programs.push(path.into());
+        self
+    }
+
+    /// Where the programs put into it come from.
+    pub(crate) fn programs(&self) -> &[PathBuf] {
+        &self.programs
+    }
+
+    /// The compressed kernel.
+    pub(crate) fn kernel(&self) -> PathBuf {
+        self.tree.join("boot").join(format!("vmlinuz-{}", self.version))
+    }
+
+    /// Builds the initramfs: a file of its own, for whoever boots it to delete.
+    pub(crate) fn build_initramfs(&self) -> Result<PathBuf, String> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let archive = cache().join(format!("initramfs-{}-{number}.gz", std::process::id()));
+        let root = archive.with_extension("d");
+        let _ = fs::remove_dir_all(&root);
+        let built = self.populate(&root).and_then(|()| {
+            let pack = format!(
+                "cd {} && find . | cpio -o -H newc --quiet | gzip -1 > {}",
+                root.display(),
+                archive.display()
+            );
+            succeed(&Cmd::new("sh -c").arg(pack).run())
+        });
+        let _ = fs::remove_dir_all(&root);
+        built.map(|()| archive)
+    }
+
+    fn populate(&self, root: &Path) -> Result<(), String> {
+        for dir in ["bin", "dev", "modules", "proc", "sys", "tmp"] {
+            fs::create_dir_all(root.join(dir)).map_err(|e| e.to_string())?;
+        }
+        for name in PROGRAMS {
+            let program = find(name).ok_or_else(|| format!("{name} is not installed"))?;
+            copy(&program, &root.join("bin").join(name))?;
+            copy_libraries(&program, root)?;
+        }
+        for program in &self.programs {
+            let name = program.file_name().ok_or("a program without a name")?;
+            copy_stripped(program, &root.join("bin").join(name))?;
+            copy_libraries(program, root)?;
+        }
+        let mut order = String::new();
+        for module in modules(&self.tree, &self.version)? {
+            let name = install_module(&module, &root.join("modules"))?;
+            if !order.lines().any(|l| l == name) {
+                order += &format!("{name}\n");
+            }
+        }
+        fs::write(root.join("modules/order"), order).map_err(|e| e.to_string())?;
+        let init = root.join("init");
+        fs::write(&init, INIT).map_err(|e| e.to_string())?;
+        fs::set_permissions(&init, fs::Permissions::from_mode(0o755)).map_err(|e| e.to_string())
     }
 }
 
@@ -98,45 +161,6 @@ fn unpack(package: &str, cache: &Path, tree: &Path) -> Result<(), String> {
     let _ = fs::remove_dir_all(&fresh);
     // Somebody else may have been first.
     if tree.exists() { Ok(()) } else { moved }
-}
-
-fn build_initramfs(tree: &Path, version: &str, archive: &Path) -> Result<(), String> {
-    let root = archive.with_extension("d");
-    let _ = fs::remove_dir_all(&root);
-    let built = populate(&root, tree, version).and_then(|()| {
-        let pack = format!(
-            "cd {} && find . | cpio -o -H newc --quiet | gzip -1 > {}",
-            root.display(),
-            archive.display()
-        );
-        succeed(&Cmd::new("sh -c").arg(pack).run())
-    });
-    let _ = fs::remove_dir_all(&root);
-    built
-}
-
-fn populate(root: &Path, tree: &Path, version: &str) -> Result<(), String> {
-    for dir in ["bin", "dev", "modules", "proc", "sys", "tmp"] {
-        fs::create_dir_all(root.join(dir)).map_err(|e| e.to_string())?;
-    }
-    for program in PROGRAMS {
-        let path = find(program).ok_or_else(|| format!("{program} is not installed"))?;
-        copy(&path, &root.join("bin").join(program))?;
-        for library in libraries(&path) {
-            copy(Path::new(&library), &root.join(library.trim_start_matches('/')))?;
-        }
-    }
-    let mut order = String::new();
-    for module in modules(tree, version)? {
-        let name = install_module(&module, &root.join("modules"))?;
-        if !order.lines().any(|l| l == name) {
-            order += &format!("{name}\n");
-        }
-    }
-    fs::write(root.join("modules/order"), order).map_err(|e| e.to_string())?;
-    let init = root.join("init");
-    fs::write(&init, INIT).map_err(|e| e.to_string())?;
-    fs::set_permissions(&init, fs::Permissions::from_mode(0o755)).map_err(|e| e.to_string())
 }
 
 /// The modules' files in loading order, some of them more than once.
@@ -173,6 +197,20 @@ fn install_module(file: &Path, to: &Path) -> Result<String, String> {
 fn libraries(program: &Path) -> Vec<String> {
     let listed = Cmd::new("ldd").arg(program).run().stdout;
     listed.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned).collect()
+}
+
+fn copy_libraries(program: &Path, root: &Path) -> Result<(), String> {
+    libraries(program)
+        .iter()
+        .try_for_each(|library| copy(Path::new(library), &root.join(library.trim_start_matches('/'))))
+}
+
+/// Copies a program without its debugging information, which would take most of the machine's memory.
+fn copy_stripped(from: &Path, to: &Path) -> Result<(), String> {
+    let stripped = find("strip").map(|strip| {
+        Cmd::new(&format!("{} --strip-debug -o", strip.display())).arg(to).arg(from).limit(seconds(60)).run()
+    });
+    if stripped.is_some_and(|output| output.success()) { Ok(()) } else { copy(from, to) }
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), String> {

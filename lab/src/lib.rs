@@ -32,6 +32,7 @@ pub mod wg;
 
 pub use cmd::{Background, Cmd, Output};
 pub use engine::{Engine, Program};
+pub use image::Image;
 pub use netns::Netns;
 pub use pair::{Outer, Pair, Side};
 pub use require::{Skip, require, skip};

@@ -5,7 +5,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
@@ -51,6 +51,8 @@ pub struct Vm {
     /// The namespace with the other end of its cable: [`TAP`], 10.88.0.1/24 and fd88::1/64.
     pub ns: Netns,
     console: Mutex<UnixStream>,
+    /// Where its programs beyond the usual ones came from.
+    programs: Vec<PathBuf>,
     _keeper: Background,
 }
 
@@ -63,15 +65,33 @@ impl Vm {
     /// # Panics
     /// If there is one but it does not come up, or there is none and `LAB_REQUIRE_ALL` is 1.
     pub fn shared() -> Result<&'static Vm, Skip> {
+        Vm::shared_with(&[])
+    }
+
+    /// The machine that all tests of this process share, with these programs of the host in it, as `/bin/NAME`. The first
+    /// call boots it.
+    ///
+    /// # Errors
+    /// Like [`Vm::shared`].
+    ///
+    /// # Panics
+    /// Like [`Vm::shared`], and if an earlier call booted it without one of the programs.
+    pub fn shared_with(programs: &[&Path]) -> Result<&'static Vm, Skip> {
         static VM: OnceLock<Result<Vm, String>> = OnceLock::new();
-        let booted = VM.get_or_init(|| Image::obtain().map(|image| Vm::boot(&image)));
-        booted.as_ref().map_err(|reason| {
+        let booted = VM.get_or_init(|| {
+            let image = programs.iter().fold(Image::obtain()?, Image::with_program);
+            Vm::boot(&image)
+        });
+        let vm = booted.as_ref().map_err(|reason| {
             assert!(
                 std::env::var_os("LAB_REQUIRE_ALL").is_none_or(|v| v != "1"),
                 "no virtual machine: {reason}"
             );
             skip(&format!("no virtual machine: {reason}"))
-        })
+        })?;
+        let has = |path: &&Path| vm.programs.iter().any(|program| program == path);
+        assert!(programs.iter().all(has), "the machine was booted without one of {programs:?}");
+        Ok(vm)
     }
 
     /// Its address on the cable; IPv6: `fd88::2`.
@@ -79,20 +99,29 @@ impl Vm {
     /// Its IPv6 address on the cable.
     pub const ADDRESS6: &'static str = "fd88::2";
 
-    fn boot(image: &Image) -> Vm {
+    /// Boots a machine of its own, and returns when it takes commands.
+    ///
+    /// # Errors
+    /// What its initramfs lacks, in words.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    pub fn boot(image: &Image) -> Result<Vm, String> {
+        let initramfs = image.build_initramfs()?;
         let ns = Netns::new();
         ns.ip(&format!("tuntap add mode tap {TAP}"));
         ns.ip(&format!("link set {TAP} up"));
         ns.address(TAP, "10.88.0.1/24");
         ns.address(TAP, "fd88::1/64");
         let socket = std::env::temp_dir().join(format!("{}.console", ns.name()));
-        let keeper = keeper(&ns, image, &socket);
+        let keeper = keeper(&ns, &image.kernel(), &initramfs, &socket);
         let console = connect(&socket, &keeper);
-        let vm = Vm { ns, console: Mutex::new(console), _keeper: keeper };
+        let programs = image.programs().to_vec();
+        let vm = Vm { ns, console: Mutex::new(console), programs, _keeper: keeper };
         vm.read_answer(&mut vm.console.lock().expect("nobody holds it yet"));
         vm.ok("ip link set eth0 up; echo 0 > /proc/sys/net/ipv6/conf/eth0/accept_dad");
         vm.ok("ip addr add 10.88.0.2/24 dev eth0 && ip addr add fd88::2/64 dev eth0");
-        vm
+        Ok(vm)
     }
 
     /// Runs a line of shell in the machine: its exit status, and what it printed.
@@ -137,14 +166,14 @@ fn read_field(console: &mut UnixStream) -> String {
     }
 }
 
-fn keeper(ns: &Netns, image: &Image, socket: &Path) -> Background {
-    let files = format!("{} {}", socket.display(), image.initramfs.display());
+fn keeper(ns: &Netns, kernel: &Path, initramfs: &Path, socket: &Path) -> Background {
+    let files = format!("{} {}", socket.display(), initramfs.display());
     let machine = format!(
         "qemu-system-x86_64 -accel tcg -cpu max -m 256M -display none -monitor none -no-reboot -nodefaults \
          -kernel {} -initrd {} -serial null -serial unix:{},server=on,wait=off \
          -nic tap,ifname={TAP},script=no,downscript=no,model=virtio-net-pci",
-        image.kernel.display(),
-        image.initramfs.display(),
+        kernel.display(),
+        initramfs.display(),
         socket.display()
     );
     let mut keeper = Cmd::new("sh -c").arg(KEEPER).arg("keeper").arg(ns.name()).arg(files);

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use adit_net::netlink::{
-    Config, Entry, LinkEvent, LinkMonitor, Route, RouteLookup, RouteMonitor, Rule, if_index,
+    Config, Entry, Generic, Link, LinkEvent, LinkMonitor, Route, RouteLookup, RouteMonitor, Rule, if_index,
 };
 use adit_net::netns;
 use adit_net::poll::{Events, Interest, Poller};
@@ -265,6 +265,49 @@ fn errors_are_the_kernels() {
         assert_eq!(if_index("absent").unwrap_err().raw_os_error(), Some(libc::ENODEV));
         // An error leaves the socket usable.
         network.config.set_mtu(left, 1400).unwrap();
+    });
+}
+
+#[test]
+fn generic_netlink_knows_its_own_family() {
+    isolated(|_| {
+        let (controller, get_family) = (Generic::open("nlctrl", 2), 3);
+        let contains_name = |attributes: &[u8]| attributes.windows(7).any(|bytes| bytes == b"nlctrl\0");
+        let told = controller.unwrap().dump(get_family, &[], |told: &mut Vec<bool>, attributes| {
+            told.push(contains_name(attributes));
+        });
+        assert_eq!(told.unwrap().iter().filter(|told| **told).count(), 1);
+    });
+}
+
+#[test]
+fn errors_of_generic_netlink() {
+    isolated(|_| {
+        for absent in ["adit-absent", "", "a-name-longer-than-any"] {
+            let error = Generic::open(absent, 1).unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+            assert!(error.to_string().contains("module"), "{error}");
+        }
+        let mut controller = Generic::open("nlctrl", 2).unwrap();
+        assert_eq!(controller.change(0xff, &[]).unwrap_err().raw_os_error(), Some(libc::EOPNOTSUPP));
+        // An error leaves the socket usable.
+        assert!(controller.dump(3, &[], |count: &mut u32, _| *count += 1).unwrap() > 0);
+    });
+}
+
+#[test]
+fn interfaces_of_the_kernels_wireguard() {
+    isolated(|network| {
+        add_pair(&mut network.config);
+        assert_eq!(network.config.wireguards().unwrap(), []);
+        match network.config.add_wireguard("wg0") {
+            Ok(()) => {
+                let index = if_index("wg0").unwrap();
+                let wg0 = Link { index, name: "wg0".to_owned() };
+                assert_eq!(network.config.wireguards().unwrap(), [wg0]);
+            }
+            Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EOPNOTSUPP), "a kernel without it"),
+        }
     });
 }
 

@@ -13,9 +13,14 @@
 //! [`Handshake::consume_initiation`] and [`Handshake::create_response`]. Each step's result is the next one's argument, so
 //! that none can be left out, and state is touched only once a message has authenticated.
 //!
+//! These are what to call for one message. Whoever has several calls the halves that they consist of, and has the
+//! multiplications in between done together ([`crate::dh`]). A handshake's lock need not be held meanwhile: the second half
+//! looks again at what it relies on.
+//!
 //! A pending initiation survives the consumption of the peer's own: when both sides start at the same moment both
 //! sessions come up, where forgetting one's own would leave each waiting for its retransmission timer.
 
+use alloc::sync::Arc;
 use core::time::Duration;
 
 use adit_crypto::Secret;
@@ -23,6 +28,7 @@ use adit_crypto::x25519::{self, PrivateKey};
 use rand_core::CryptoRng;
 
 use crate::cookie::Jar;
+use crate::dh::{Ready, Step, ready};
 use crate::keypair::Keypair;
 use crate::limits::{INITIATIONS_PER_SECOND, REKEY_ATTEMPT_TIME};
 use crate::message::{CookieReply, Initiation, Response};
@@ -126,12 +132,37 @@ impl Identity {
 
     /// First half of consuming an initiation (5.4.2): decrypts the sender's static key, by which the peer is found.
     pub fn open_initiation(&self, message: &Initiation) -> Result<OpenedInitiation, HandshakeError> {
-        let mut symmetric = Symmetric::new(&self.public);
+        ready(self.opening(message)).open()
+    }
+
+    /// What has to be computed before `message` can be opened.
+    pub fn opening<'a>(&'a self, message: &'a Initiation) -> Opening<'a> {
+        Opening { identity: self, message }
+    }
+}
+
+/// An initiation that waits for es.
+pub struct Opening<'a> {
+    identity: &'a Identity,
+    message: &'a Initiation,
+}
+
+impl Step<1> for Opening<'_> {
+    fn pairs(&self) -> [(&PrivateKey, &[u8; 32]); 1] {
+        [(&self.identity.private, self.message.unencrypted_ephemeral())]
+    }
+}
+
+impl Ready<Opening<'_>, 1> {
+    /// As [`Identity::open_initiation`].
+    pub fn open(self) -> Result<OpenedInitiation, HandshakeError> {
+        let Ready { step: Opening { identity, message }, shared: [es] } = self;
+        let mut symmetric = Symmetric::new(&identity.public);
         let remote_ephemeral = *message.unencrypted_ephemeral();
         // e
         symmetric.mix_ephemeral(&remote_ephemeral);
         // es
-        let key = symmetric.mix_key_for_field(&x25519::shared(&self.private, &remote_ephemeral)?);
+        let key = symmetric.mix_key_for_field(&es?);
         // s
         let remote_static = symmetric.decrypt_and_hash(&key, message.encrypted_static())?;
         Ok(OpenedInitiation {
@@ -154,9 +185,61 @@ impl OpenedInitiation {
 /// Our initiation, until it is answered or replaced.
 struct Pending {
     symmetric: Symmetric,
-    ephemeral: PrivateKey,
+    ephemeral: Arc<PrivateKey>,
     index: u32,
     created: Instant,
+}
+
+/// An initiation of ours that waits for es.
+pub struct Initiating {
+    remote_static: [u8; 32],
+    ephemeral: PrivateKey,
+}
+
+impl Step<1> for Initiating {
+    fn pairs(&self) -> [(&PrivateKey, &[u8; 32]); 1] {
+        [(&self.ephemeral, &self.remote_static)]
+    }
+}
+
+/// A response of ours that waits for ee and se.
+pub struct Responding {
+    initiation: ConsumedInitiation,
+    remote_static: [u8; 32],
+    ephemeral: PrivateKey,
+}
+
+impl Step<2> for Responding {
+    fn pairs(&self) -> [(&PrivateKey, &[u8; 32]); 2] {
+        [(&self.ephemeral, &self.initiation.remote_ephemeral), (&self.ephemeral, &self.remote_static)]
+    }
+}
+
+/// A response to us that waits for ee and se.
+pub struct Completing<'a> {
+    identity: &'a Identity,
+    message: &'a Response,
+    /// That of the pending initiation.
+    ephemeral: Arc<PrivateKey>,
+}
+
+impl Step<2> for Completing<'_> {
+    fn pairs(&self) -> [(&PrivateKey, &[u8; 32]); 2] {
+        let remote_ephemeral = self.message.unencrypted_ephemeral();
+        [(&self.ephemeral, remote_ephemeral), (&self.identity.private, remote_ephemeral)]
+    }
+}
+
+/// A peer whose ss is not known yet.
+pub struct Introduction<'a> {
+    identity: &'a Identity,
+    remote_static: [u8; 32],
+}
+
+impl Step<1> for Introduction<'_> {
+    fn pairs(&self) -> [(&PrivateKey, &[u8; 32]); 1] {
+        [(&self.identity.private, &self.remote_static)]
+    }
 }
 
 /// The result of both static keys, the same for every handshake of this peer: one multiplication saved in each.
@@ -247,14 +330,31 @@ impl Handshake {
         index: u32,
         env: &mut Env<'_>,
     ) -> Result<(Initiation, Option<u32>), HandshakeError> {
+        let initiating = self.begin_initiation(identity, env);
+        self.finish_initiation(identity, ready(initiating), index, env)
+    }
+
+    /// First half of [`Handshake::create_initiation`].
+    pub fn begin_initiation(&self, identity: &Identity, env: &mut Env<'_>) -> Initiating {
+        Initiating { remote_static: self.remote_static, ephemeral: self.new_ephemeral(identity, env) }
+    }
+
+    /// Second half of [`Handshake::create_initiation`].
+    pub fn finish_initiation(
+        &mut self,
+        identity: &Identity,
+        initiating: Ready<Initiating, 1>,
+        index: u32,
+        env: &Env<'_>,
+    ) -> Result<(Initiation, Option<u32>), HandshakeError> {
+        let Ready { step: Initiating { ephemeral, .. }, shared: [es] } = initiating;
         let static_static = self.static_static(identity)?;
         let mut symmetric = Symmetric::new(&self.remote_static);
         // e
-        let ephemeral = self.new_ephemeral(identity, env);
         let ephemeral_public = x25519::public_key(&ephemeral);
         symmetric.mix_ephemeral(&ephemeral_public);
         // es
-        let key = symmetric.mix_key_for_field(&x25519::shared(&ephemeral, &self.remote_static)?);
+        let key = symmetric.mix_key_for_field(&es?);
         // s
         let encrypted_static = symmetric.encrypt_and_hash(&key, &identity.public);
         // ss
@@ -265,6 +365,7 @@ impl Handshake {
 
         let mut message = Initiation::new(index, &ephemeral_public, &encrypted_static, &encrypted_timestamp);
         self.jar.add_macs(&mut message, env.now);
+        let ephemeral = Arc::new(ephemeral);
         let replaced = self.pending.replace(Pending { symmetric, ephemeral, index, created: env.now });
         Ok((message, replaced.map(|pending| pending.index)))
     }
@@ -306,23 +407,45 @@ impl Handshake {
         index: u32,
         env: &mut Env<'_>,
     ) -> Result<(Response, Keypair), HandshakeError> {
-        let ConsumedInitiation { mut symmetric, remote_ephemeral, remote_index } = initiation;
-        // e
+        let responding = self.begin_response(identity, initiation, env);
+        self.finish_response(ready(responding), index, env.now)
+    }
+
+    /// First half of [`Handshake::create_response`].
+    pub fn begin_response(
+        &self,
+        identity: &Identity,
+        initiation: ConsumedInitiation,
+        env: &mut Env<'_>,
+    ) -> Responding {
         let ephemeral = self.new_ephemeral(identity, env);
+        Responding { initiation, remote_static: self.remote_static, ephemeral }
+    }
+
+    /// Second half of [`Handshake::create_response`].
+    pub fn finish_response(
+        &mut self,
+        responding: Ready<Responding, 2>,
+        index: u32,
+        now: Instant,
+    ) -> Result<(Response, Keypair), HandshakeError> {
+        let Ready { step: Responding { initiation, ephemeral, .. }, shared: [ee, se] } = responding;
+        let ConsumedInitiation { mut symmetric, remote_index, .. } = initiation;
+        // e
         let ephemeral_public = x25519::public_key(&ephemeral);
         symmetric.mix_ephemeral(&ephemeral_public);
         // ee
-        symmetric.mix_key(&x25519::shared(&ephemeral, &remote_ephemeral)?);
+        symmetric.mix_key(&ee?);
         // se
-        symmetric.mix_key(&x25519::shared(&ephemeral, &self.remote_static)?);
+        symmetric.mix_key(&se?);
         // psk
         let key = symmetric.mix_psk(&self.preshared_key);
         // {}
         let encrypted_nothing = symmetric.encrypt_and_hash(&key, &[]);
 
         let mut message = Response::new(index, remote_index, &ephemeral_public, &encrypted_nothing);
-        self.jar.add_macs(&mut message, env.now);
-        Ok((message, Keypair::responder(symmetric.split(), index, remote_index, env.now)))
+        self.jar.add_macs(&mut message, now);
+        Ok((message, Keypair::responder(symmetric.split(), index, remote_index, now)))
     }
 
     /// Takes the answer to our initiation (5.4.3). A bad one leaves the pending initiation as it was.
@@ -332,20 +455,43 @@ impl Handshake {
         message: &Response,
         now: Instant,
     ) -> Result<Keypair, HandshakeError> {
+        let completing = self.begin_completion(identity, message, now)?;
+        self.complete(ready(completing), now)
+    }
+
+    /// First half of [`Handshake::consume_response`].
+    pub fn begin_completion<'a>(
+        &self,
+        identity: &'a Identity,
+        message: &'a Response,
+        now: Instant,
+    ) -> Result<Completing<'a>, HandshakeError> {
         let pending = self.pending.as_ref().ok_or(HandshakeError::Unauthenticated)?;
         // Nobody waits this long for an answer, but somebody may have kept one back.
         let is_stale = now.has_reached(pending.created, REKEY_ATTEMPT_TIME);
         if is_stale || pending.index != message.receiver() {
             return Err(HandshakeError::Unauthenticated);
         }
+        Ok(Completing { identity, message, ephemeral: pending.ephemeral.clone() })
+    }
+
+    /// Second half of [`Handshake::consume_response`].
+    pub fn complete(
+        &mut self,
+        completing: Ready<Completing<'_>, 2>,
+        now: Instant,
+    ) -> Result<Keypair, HandshakeError> {
+        let Ready { step: Completing { message, ephemeral, .. }, shared: [ee, se] } = completing;
+        // The initiation may have been answered, forgotten or replaced meanwhile.
+        let pending = self.pending.as_ref().filter(|pending| Arc::ptr_eq(&pending.ephemeral, &ephemeral));
+        let pending = pending.ok_or(HandshakeError::Unauthenticated)?;
         let mut symmetric = pending.symmetric.clone();
-        let remote_ephemeral = message.unencrypted_ephemeral();
         // e
-        symmetric.mix_ephemeral(remote_ephemeral);
+        symmetric.mix_ephemeral(message.unencrypted_ephemeral());
         // ee
-        symmetric.mix_key(&x25519::shared(&pending.ephemeral, remote_ephemeral)?);
+        symmetric.mix_key(&ee?);
         // se
-        symmetric.mix_key(&x25519::shared(&identity.private, remote_ephemeral)?);
+        symmetric.mix_key(&se?);
         // psk
         let key = symmetric.mix_psk(&self.preshared_key);
         // {}
@@ -356,14 +502,25 @@ impl Handshake {
         Ok(Keypair::initiator(symmetric.split(), index, message.sender(), now))
     }
 
+    /// What is left to be computed before any message can be made or consumed: once for each peer. Whoever leaves it out
+    /// has it done by the first step that needs it.
+    pub fn introduction<'a>(&self, identity: &'a Identity) -> Option<Introduction<'a>> {
+        let is_known = self.static_static.as_ref().is_some_and(|known| known.local_static == identity.public);
+        (!is_known).then_some(Introduction { identity, remote_static: self.remote_static })
+    }
+
+    /// Keeps it for all later handshakes.
+    pub fn introduce(&mut self, introduction: Ready<Introduction<'_>, 1>) {
+        let Ready { step: Introduction { identity, .. }, shared: [ss] } = introduction;
+        self.static_static = Some(StaticStatic { local_static: identity.public, shared: ss.ok() });
+    }
+
     fn static_static(&mut self, identity: &Identity) -> Result<Secret<32>, HandshakeError> {
-        let known = self.static_static.take_if(|known| known.local_static == identity.public);
-        let static_static = known.unwrap_or_else(|| StaticStatic {
-            local_static: identity.public,
-            shared: x25519::shared(&identity.private, &self.remote_static).ok(),
-        });
-        let shared = &self.static_static.insert(static_static).shared;
-        shared.clone().ok_or(HandshakeError::ZeroSharedSecret)
+        if let Some(introduction) = self.introduction(identity) {
+            self.introduce(ready(introduction));
+        }
+        let known = self.static_static.as_ref().and_then(|known| known.shared.clone());
+        known.ok_or(HandshakeError::ZeroSharedSecret)
     }
 
     fn new_ephemeral(&self, identity: &Identity, env: &mut Env<'_>) -> PrivateKey {

@@ -27,6 +27,7 @@ extern crate alloc;
 
 pub mod allowed_ips;
 pub mod cookie;
+pub mod dh;
 pub mod handshake;
 pub mod index;
 pub mod keypair;

@@ -4,8 +4,6 @@ use std::env;
 use std::io;
 use std::process::Command;
 
-use super::Failed;
-
 /// A program to be used instead of this one.
 const USERSPACE_IMPLEMENTATION: &str = "WG_QUICK_USERSPACE_IMPLEMENTATION";
 
@@ -19,13 +17,11 @@ pub(super) enum Engine {
 }
 
 impl Engine {
-    /// The program that serves an interface.
-    pub(super) fn program(self) -> Result<String, Failed> {
+    /// The program that serves an interface, unless the kernel does.
+    pub(super) fn program(self) -> Option<String> {
         match self {
-            Engine::Adit => Ok(other().unwrap_or_else(|| "adit".to_owned())),
-            Engine::Kernel => {
-                Err(Failed::because("the kernel's interfaces cannot be made yet: use --engine adit"))
-            }
+            Engine::Adit => Some(other().unwrap_or_else(|| "adit".to_owned())),
+            Engine::Kernel => None,
         }
     }
 }

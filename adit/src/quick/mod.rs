@@ -159,8 +159,7 @@ fn bring_up(Up { change, engine }: &Up) -> Result<(), Failed> {
     if if_index(&file.interface).is_ok() {
         return Err(Failed::because(format_args!("`{}' already exists", file.interface)));
     }
-    let engine = engine.program()?;
-    let begin = plan::begin(&file.interface, &file.config, &engine);
+    let begin = plan::begin(&file.interface, &file.config, engine.program().as_deref());
     if change.dry_run {
         let set = draft.resolve(|endpoint| wg::endpoint::resolve(endpoint).map_err(Failed::from))?;
         let device = plan::predicted(&set);
@@ -243,7 +242,7 @@ fn is_device(interface: &str) -> Result<bool, Failed> {
 
 fn get(interface: &str) -> Result<Get, Failed> {
     wg::device::get(interface)
-        .map_err(|error| Failed::because(format_args!("Unable to access interface: {}", wg::reason(&error))))
+        .map_err(|error| Failed::because(format_args!("Unable to access interface: {error}")))
 }
 
 fn not_a_device(interface: &str) -> Failed {

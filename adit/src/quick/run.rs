@@ -137,11 +137,12 @@ impl<'a> Runner<'a> {
     fn perform(&mut self, step: &Step) -> Result<(), Trouble> {
         let interface = self.file.interface.as_str();
         let netlink = match step {
+            Step::AddLink => return self.add_link(),
             Step::StartEngine(program) => return self.start_engine(program),
             Step::Hook(command) => return told(programs::hook(command)?),
             Step::Configure => return self.configure(),
             Step::SetFwmark(mark) => {
-                return Ok(wg::device::set(interface, &Set { fwmark: Some(*mark), ..Set::default() })?);
+                return self.set(&Set { fwmark: Some(*mark), ..Set::default() });
             }
             Step::Run(program) => {
                 let name = &program.words[0];
@@ -175,7 +176,26 @@ impl<'a> Runner<'a> {
         change(&mut self.system, link)
     }
 
-    fn start_engine(&self, program: &str) -> Result<(), Trouble> {
+    fn add_link(&mut self) -> Result<(), Trouble> {
+        let interface = &self.file.interface;
+        self.system.add_wireguard(interface).map_err(|error| match error.kind() {
+            io::ErrorKind::Unsupported => {
+                Trouble::Error(io::Error::other("the kernel has no WireGuard: use --engine adit"))
+            }
+            _ => Trouble::Netlink(error),
+        })?;
+        self.note()
+    }
+
+    /// An interface that cannot be noted does not stay.
+    fn note(&mut self) -> Result<(), Trouble> {
+        record::write(&self.file.interface, Record::default()).map_err(|error| {
+            let _ = self.delete_link();
+            named("cannot be noted", &error).into()
+        })
+    }
+
+    fn start_engine(&mut self, program: &str) -> Result<(), Trouble> {
         let interface = &self.file.interface;
         let mut command = engine::command(interface)?;
         told(unblock_signals(&mut command).status().map_err(|error| named(program, &error))?)?;
@@ -183,7 +203,7 @@ impl<'a> Runner<'a> {
             let why = format!("{program} has made no interface `{interface}'");
             return Err(Trouble::Error(io::Error::other(why)));
         }
-        Ok(record::write(interface, Record::default())?)
+        self.note()
     }
 
     /// Gives the device what the file says. Names may take long to look up, and who asks to end is not kept waiting.
@@ -193,8 +213,12 @@ impl<'a> Runner<'a> {
             eprintln!("{warning}");
         }
         let set = self.resolve(draft)?;
-        wg::device::set(&self.file.interface, &set).map_err(|error| {
-            let why = format!("Unable to modify interface: {}", wg::reason(&error));
+        self.set(&set)
+    }
+
+    fn set(&self, set: &Set) -> Result<(), Trouble> {
+        wg::device::set(&self.file.interface, set).map_err(|error| {
+            let why = format!("Unable to modify interface: {error}");
             Trouble::Error(io::Error::other(why))
         })
     }

@@ -12,7 +12,7 @@ use super::replace::replace;
 use crate::wg;
 
 pub(super) fn save(file: &File) -> io::Result<()> {
-    let device = wg::device::get(&file.interface)?;
+    let device = wg::device::get(&file.interface).map_err(|error| io::Error::other(error.to_string()))?;
     let ifindex = if_index(&file.interface)?;
     let mut config = Config::open()?;
     let current = Current {

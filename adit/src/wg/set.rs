@@ -22,7 +22,7 @@ pub(super) fn set(call: &Call<'_>) -> Result<(), Failed> {
     }
     let set = change(words)?;
     device::set(interface, &set)
-        .map_err(|error| Failed::because(format_args!("Unable to modify interface: {}", reason(&error))))
+        .map_err(|error| Failed::because(format_args!("Unable to modify interface: {error}")))
 }
 
 /// The change that the arguments ask for.

@@ -30,8 +30,7 @@ pub(super) fn syncconf(call: &Call<'_>) -> Result<(), Failed> {
             return Ok(());
         }
         let current = device::get(interface).map_err(|error| {
-            let reason = reason(&error);
-            Failed::because(format_args!("Unable to retrieve current interface configuration: {reason}"))
+            Failed::because(format_args!("Unable to retrieve current interface configuration: {error}"))
         })?;
         conf::synchronize(set, &current);
         Ok(())
@@ -80,5 +79,5 @@ fn apply(
     let mut set = draft.resolve(endpoint::resolve)?;
     finish(&mut set)?;
     device::set(interface, &set)
-        .map_err(|error| Failed::because(format_args!("Unable to modify interface: {}", reason(&error))))
+        .map_err(|error| Failed::because(format_args!("Unable to modify interface: {error}")))
 }

@@ -42,7 +42,7 @@ fn show_all(call: &Call<'_>, name: Option<&str>) -> Result<(), Failed> {
         let get = match device::get(interface) {
             Ok(get) => get,
             Err(error) => {
-                eprintln!("Unable to access interface {interface}: {}", reason(&error));
+                eprintln!("Unable to access interface {interface}: {error}");
                 continue;
             }
         };
@@ -75,7 +75,7 @@ fn list() -> Result<Vec<String>, Failed> {
 
 fn get(interface: &str) -> Result<Get, Failed> {
     device::get(interface)
-        .map_err(|error| Failed::because(format_args!("Unable to access interface: {}", reason(&error))))
+        .map_err(|error| Failed::because(format_args!("Unable to access interface: {error}")))
 }
 
 fn field(call: &Call<'_>, name: &str) -> Result<Field, Failed> {

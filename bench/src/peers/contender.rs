@@ -46,6 +46,12 @@ pub struct Contender {
 }
 
 impl Contender {
+    /// The same, for a crowd: the copy limit has to be told.
+    pub fn for_crowd(&self) -> Contender {
+        let crowd = if self.role == Role::CopyLimit { " --crowd" } else { "" };
+        Contender { command: format!("{}{crowd}", self.command), ..self.clone() }
+    }
+
     fn engine(name: &str, role: Role, command: &str) -> Contender {
         let version = Cmd::new(&format!("{command} --version")).run().text();
         let version = version.lines().next().unwrap_or_default().trim().to_owned();

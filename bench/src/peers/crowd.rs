@@ -2,7 +2,7 @@
 //! serves a crowd.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ pub const PACKET_LEN: usize = 128;
 pub const MESSAGE_LEN: usize = PACKET_LEN + DATA_OVERHEAD;
 /// Bytes of an IPv4 and a UDP header.
 const HEADERS_LEN: usize = 20 + 8;
+/// UDP port of the first member; the others follow.
+const FIRST_PORT: u16 = 20_000;
 /// Handshakes under way at a time: few enough that no engine takes them for an attack.
 const HANDSHAKES: usize = 32;
 /// How often a member tries, how long it waits for an answer each time.
@@ -59,6 +61,18 @@ pub fn address(number: u32) -> Ipv4Addr {
     Ipv4Addr::from_bits(Ipv4Addr::new(10, 64, 0, 0).to_bits() + 1 + number)
 }
 
+/// The UDP port of a member.
+fn port(number: u32) -> u16 {
+    FIRST_PORT + u16::try_from(number).expect("fewer members than ports")
+}
+
+/// The UDP port of the member that has this inner address.
+pub fn port_of(inner: IpAddr) -> Option<u16> {
+    let IpAddr::V4(inner) = inner else { return None };
+    let number = inner.to_bits().checked_sub(address(0).to_bits())?;
+    FIRST_PORT.checked_add(number.try_into().ok()?)
+}
+
 /// The network that holds all members.
 pub const NETWORK: &str = "10.64.0.0/16";
 
@@ -83,7 +97,8 @@ impl Crowd {
                 handshake: Handshake::new(engine.public, Timestamps::default()),
                 session: Session::default(),
                 keypair: None,
-                socket: connect(endpoint).map_err(|error| format!("a socket for a peer: {error}"))?,
+                socket: connect(port(number), endpoint)
+                    .map_err(|error| format!("a socket for a peer: {error}"))?,
             });
         }
         Ok((Crowd(members), configs))
@@ -245,8 +260,8 @@ fn now() -> Instant {
     Instant::from_nanos(clock::boottime_ns())
 }
 
-fn connect(endpoint: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+fn connect(port: u16, endpoint: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port))?;
     socket.connect(endpoint)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     setsockopt(&socket, sockopt::RcvBuf, &SAMPLE_BYTES)?;
@@ -318,6 +333,15 @@ mod tests {
         // With its checksum in place, a header sums up to nothing.
         assert_eq!(header_checksum(&packet[..20]), [0, 0]);
         assert_eq!(packet[24..26], 108_u16.to_be_bytes());
+    }
+
+    #[test]
+    fn a_port_is_found_by_the_address() {
+        for number in [0, 1, 255, 999] {
+            assert_eq!(port_of(address(number).into()), Some(port(number)));
+        }
+        assert_eq!(port_of(inner(2).into()), None);
+        assert_eq!(port_of(Ipv4Addr::new(10, 63, 255, 255).into()), None);
     }
 
     #[test]

@@ -13,7 +13,7 @@
 //! | `sample`, `report`, `record`, `plot` | figures; as tables, as JSON, as a picture |
 
 mod contender;
-mod crowd;
+pub(crate) mod crowd;
 mod plot;
 mod record;
 mod report;

@@ -21,10 +21,12 @@ fn hooks(interface: &str, commands: &[String]) -> impl Iterator<Item = Step> {
     commands.iter().map(move |command| Step::Hook(command.replace("%i", interface)))
 }
 
-/// Brings an interface up to the point where it is configured, by `engine`, a program.
+/// Brings an interface up to the point where it is configured. `engine` is the program that serves it; without one the
+/// kernel does.
 #[must_use]
-pub fn begin(interface: &str, config: &Config, engine: &str) -> Vec<Step> {
-    let mut steps = vec![Step::StartEngine(engine.to_owned())];
+pub fn begin(interface: &str, config: &Config, engine: Option<&str>) -> Vec<Step> {
+    let make = |program: &str| Step::StartEngine(program.to_owned());
+    let mut steps = vec![engine.map_or(Step::AddLink, make)];
     steps.extend(hooks(interface, &config.pre_up));
     steps.push(Step::Configure);
     steps

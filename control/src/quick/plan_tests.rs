@@ -36,7 +36,7 @@ fn text(steps: &[Step]) -> String {
 
 fn up(interface: &str, allowed_ips: &str, system: &System) -> Vec<Step> {
     let (config, device) = configuration(interface, allowed_ips);
-    let mut steps = begin("wg0", &config, "adit");
+    let mut steps = begin("wg0", &config, Some("adit"));
     steps.extend(finish("wg0", &config, &device, system));
     steps
 }
@@ -163,6 +163,14 @@ ip -4 rule add not fwmark 16 table 16
 ip -4 rule add table main suppress_prefixlength 0
 ",
     );
+}
+
+#[test]
+fn the_kernels_own() {
+    let (config, _) = configuration("Address = 10.0.0.1/24", "");
+    let steps = begin("wg0", &config, None);
+    check(&steps, "ip link add dev wg0 type wireguard\nwg addconf wg0 /dev/fd/63\n");
+    check(&[steps[0].undo().unwrap()], "ip link delete dev wg0\n");
 }
 
 #[test]

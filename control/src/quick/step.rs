@@ -13,6 +13,8 @@ pub(super) const MAIN: u32 = 254;
 pub enum Step {
     /// Start this program, which makes the interface and serves it.
     StartEngine(String),
+    /// Make an interface of the kernel's.
+    AddLink,
     /// Have a command of the user's run.
     Hook(String),
     /// Give the device what the file says to `wg`.
@@ -116,7 +118,7 @@ impl Step {
     #[must_use]
     pub fn undo(&self) -> Option<Step> {
         match self {
-            Step::StartEngine(_) => Some(Step::DeleteLink),
+            Step::AddLink | Step::StartEngine(_) => Some(Step::DeleteLink),
             Step::AddRule(rule) => Some(Step::DeleteRule(*rule)),
             Step::SetSrcValidMark => Some(Step::UnsetSrcValidMark),
             Step::Run(program) => program.undo.as_deref().cloned().map(Step::Run),
@@ -130,6 +132,7 @@ impl Step {
     pub fn command(&self, interface: &str) -> String {
         match self {
             Step::StartEngine(program) => format!("{program} {interface}"),
+            Step::AddLink => format!("ip link add dev {interface} type wireguard"),
             Step::Hook(command) => command.clone(),
             Step::Configure => format!("wg addconf {interface} /dev/fd/63"),
             Step::SetFwmark(mark) => format!("wg set {interface} fwmark {mark}"),

@@ -56,7 +56,7 @@ pub fn parse_get(answer: &[u8], resolve_scope: ScopeResolver) -> Result<Get, Ans
     let mut get = Get::default();
     read_answer(answer, |key, value| match get.peers.last_mut() {
         _ if key == "public_key" => {
-            get.peers.push(GetPeer::new(value::public_key(value)?));
+            get.push_peer(value::public_key(value)?);
             Ok(())
         }
         None => device_line(&mut get, key, value),

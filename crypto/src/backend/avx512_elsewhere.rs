@@ -1,6 +1,7 @@
 //! What stands for `avx512` where the CPU is another: there is no key.
 
-use crate::{KEY_LEN, Rejected, TAG_LEN};
+use crate::x25519::ZeroShared;
+use crate::{KEY_LEN, Rejected, Secret, TAG_LEN};
 
 pub(super) const MAX_GROUP: usize = 1;
 
@@ -45,4 +46,13 @@ pub(super) fn takes_alone(_: usize) -> bool {
 
 pub(super) fn group_len(_: usize, _: usize) -> Option<usize> {
     None
+}
+
+pub(super) const LANES: usize = 8;
+
+pub(super) fn shared(
+    _: [&[u8; KEY_LEN]; LANES],
+    _: [&[u8; KEY_LEN]; LANES],
+) -> [Result<Secret<KEY_LEN>, ZeroShared>; LANES] {
+    panic!("this CPU has AVX-512 and IFMA")
 }

@@ -1,16 +1,16 @@
-//! Which code serves new ChaCha20-Poly1305 keys.
+//! Which code serves new ChaCha20-Poly1305 keys, and batches of X25519.
 
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::avx512;
 
-/// Whose code seals and opens.
+/// Whose code seals and opens, and multiplies points when there are many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
     /// AWS-LC: runs everywhere.
     AwsLc,
-    /// Our own, for trains on x86-64 with AVX-512 and its IFMA extension; AWS-LC for what is quicker there.
+    /// Our own, for trains and batches on x86-64 with AVX-512 and its IFMA extension; AWS-LC for what is quicker there.
     Avx512,
 }
 
@@ -46,9 +46,9 @@ impl fmt::Display for Backend {
 /// Set once, by a switch or by a failed self-test, and never reset: nothing is ordered by it.
 static LIBRARY_ONLY: AtomicBool = AtomicBool::new(false);
 
-/// What keys made from now on use.
+/// What AEAD keys made from now on use, and batches of X25519.
 #[must_use]
-pub fn aead_backend() -> Backend {
+pub fn preferred_backend() -> Backend {
     if !LIBRARY_ONLY.load(Ordering::Relaxed) && Backend::Avx512.is_available() {
         Backend::Avx512
     } else {
@@ -56,7 +56,8 @@ pub fn aead_backend() -> Backend {
     }
 }
 
-/// Makes keys from now on use the library alone, for the rest of the program's life. Keys that exist stay as they are.
+/// Makes AEAD keys and batches of X25519 use the library alone from now on, for the rest of the program's life. AEAD keys
+/// that exist stay as they are.
 pub fn use_library() {
     LIBRARY_ONLY.store(true, Ordering::Relaxed);
 }

@@ -2,25 +2,27 @@
 //!
 //! | item | crate | why this one |
 //! | --- | --- | --- |
-//! | `AeadKey`, `X25519Key` | aws-lc-rs | fused AVX2 and NEON code for the AEAD; formally verified X25519 |
+//! | `AeadKey`, `X25519Key`, `shared_batch` | aws-lc-rs | fused AVX2 and NEON code for the AEAD; formally verified X25519 |
 //! | `blake2s` | blake2s_simd | the fastest on the short inputs of a handshake |
 //! | `xaead_*` | chacha20poly1305 | aws-lc-rs has no XChaCha20; cookies are too rare for speed to matter |
 //!
 //! All choose their code for the CPU at run time.
 
 mod aead;
-#[cfg_attr(not(target_arch = "x86_64"), path = "avx512_elsewhere.rs")]
+// `adit_elsewhere` is for `./check`, so that what other processors get is compiled where there are none.
+#[cfg_attr(any(not(target_arch = "x86_64"), adit_elsewhere), path = "avx512_elsewhere.rs")]
 mod avx512;
 mod aws_lc;
 mod blake2s_simd;
 mod choice;
 mod rustcrypto;
+mod x25519;
 
 pub(crate) use aead::AeadKey;
-pub(crate) use aws_lc::X25519Key;
 pub(crate) use blake2s_simd::blake2s;
-pub use choice::{Backend, aead_backend, use_library};
+pub use choice::{Backend, preferred_backend, use_library};
 pub(crate) use rustcrypto::{xaead_open, xaead_seal};
+pub(crate) use x25519::{X25519Key, shared_batch};
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 use adit_net::clock;
 use adit_net::poll::EventFd;
@@ -26,6 +26,11 @@ const LATE: u64 = 100_000;
 /// For how long nobody is called then, in nanoseconds.
 const RESPITE: u64 = 20_000_000;
 
+/// The worker that watches the descriptors of those who are relieved.
+pub(super) const FIRST: usize = 0;
+/// For how long there must have been no rush before anybody is relieved, in nanoseconds.
+const CALM: u64 = 200_000_000;
+
 /// All workers of a device.
 pub(crate) struct Crew {
     members: Vec<Member>,
@@ -35,6 +40,8 @@ pub(crate) struct Crew {
     helping: AtomicU64,
     /// Until when nobody is to be called, in nanoseconds since boot.
     quiet_until: AtomicU64,
+    /// When there was much to do, to within [`CALM`], in nanoseconds since boot.
+    rushed_at: AtomicU64,
 }
 
 /// What others may do with a worker: wake it, and work in its lanes.
@@ -42,6 +49,8 @@ pub(crate) struct Member {
     pub(crate) waker: EventFd,
     /// When it was last called, in nanoseconds since boot.
     called_at: AtomicU64,
+    /// The first worker watches its descriptors; see `watch.rs`.
+    is_relieved: AtomicBool,
     pub(super) tx: Lane<Convoy>,
     pub(super) rx: Lane<Incoming>,
 }
@@ -50,13 +59,14 @@ impl Crew {
     /// # Errors
     /// `EMFILE`, `ENFILE`, `ENOMEM`.
     pub(crate) fn new(workers: NonZeroUsize) -> io::Result<Self> {
-        let member = |_| {
+        let member = |number| {
             let (tx, rx) = (Lane::default(), Lane::default());
-            Ok(Member { waker: EventFd::new()?, called_at: AtomicU64::new(0), tx, rx })
+            let is_relieved = AtomicBool::new(number != FIRST);
+            Ok(Member { waker: EventFd::new()?, called_at: AtomicU64::new(0), is_relieved, tx, rx })
         };
         let members = (0..workers.get()).map(member).collect::<io::Result<_>>()?;
         let zero = || AtomicU64::new(0);
-        Ok(Crew { members, asleep: zero(), helping: zero(), quiet_until: zero() })
+        Ok(Crew { members, asleep: zero(), helping: zero(), quiet_until: zero(), rushed_at: zero() })
     }
 
     /// How many there are.
@@ -167,5 +177,42 @@ impl Crew {
                 self.quiet_until.store(now + RESPITE, SeqCst);
             }
         }
+    }
+
+    /// Bit `i`: worker `number` is to watch the descriptors of worker `i`.
+    pub(super) fn watch_of(&self, number: usize) -> u64 {
+        let members = self.members.iter().enumerate();
+        let watched = members.filter(|(other, member)| match member.is_relieved.load(SeqCst) {
+            true => number == FIRST,
+            false => number == *other,
+        });
+        watched.fold(0, |bits, (other, _)| bits | 1 << other)
+    }
+
+    /// The first worker watches the descriptors of worker `number` from now on.
+    pub(super) fn relieve(&self, number: usize) {
+        self.members[number].is_relieved.store(true, SeqCst);
+        self.members[FIRST].waker.wake();
+    }
+
+    /// All watch their own descriptors from now on.
+    pub(super) fn relieve_nobody(&self) {
+        for member in self.members.iter().filter(|member| member.is_relieved.swap(false, SeqCst)) {
+            member.waker.wake();
+        }
+    }
+
+    /// There is much to do.
+    pub(super) fn rushes(&self) {
+        let now = clock::boottime_ns();
+        // Not for each train: the others read it.
+        if now.saturating_sub(self.rushed_at.load(SeqCst)) > CALM / 4 {
+            self.rushed_at.store(now, SeqCst);
+        }
+    }
+
+    /// Whether there has been little to do for a while.
+    pub(super) fn is_calm(&self) -> bool {
+        clock::boottime_ns().saturating_sub(self.rushed_at.load(SeqCst)) > CALM
     }
 }

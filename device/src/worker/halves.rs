@@ -22,8 +22,8 @@ use adit_net::segment::Group;
 use adit_net::tun::Read;
 
 use super::rx::Receiver;
+use super::trains_in_a_share;
 use super::tx::Sender;
-use super::{TOKEN_WAKE, trains_in_a_share};
 use crate::state::Device;
 use introduction::introduce;
 use memory::{Batch, ToTun, ToUdp, Waiting};
@@ -88,7 +88,7 @@ fn with_helpers<R>(
 fn help(device: &Device, number: usize) -> io::Result<()> {
     let (crew, poller) = (&device.crew, Poller::new()?);
     let waker = &crew.member(number).waker;
-    poller.add(waker, TOKEN_WAKE, Interest::Read)?;
+    poller.add(waker, 0, Interest::Read)?;
     let mut events = Events::with_capacity(1);
     while !device.is_ending() {
         while crew.help(device, number) {}

@@ -12,12 +12,14 @@ mod rx;
 pub(crate) mod train;
 mod tx;
 mod unreachable;
+mod watch;
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use adit_net::poll::{Events, Interest, Poller};
+use adit_net::poll::{Events, Poller};
 use adit_net::tun::{Fault, Tun, TunQueue};
 use adit_net::udp::{Bound, RecvBatch, RecvBuffer, is_transient};
 
@@ -28,6 +30,7 @@ use outlet::Ports;
 use rx::Receiver;
 use tx::Sender;
 use unreachable::Unreachable;
+use watch::{Source, is_rush};
 
 /// Trains received by one system call at most.
 const RECV_SLOTS: usize = 16;
@@ -40,23 +43,20 @@ pub(crate) const BUFFER_BYTES: usize = (RECV_SLOTS + lane::SLOTS + 1) * RecvBuff
 /// small packet of the other direction waits no longer for a bulk transfer of this one.
 const SHARE_BYTES: usize = 64 << 10;
 
-const TOKEN_WAKE: u64 = 0;
-const TOKEN_V4: u64 = 1;
-const TOKEN_V6: u64 = 2;
-/// The first TUN queue; the others follow.
-const TOKEN_TUN: u64 = 3;
-
 pub(crate) struct Worker<'a> {
     device: &'a Device,
     tun: &'a Tun,
     /// Which of the device's workers.
     number: usize,
-    /// The TUN queues that it reads from.
-    queues: &'a [TunQueue],
-    /// The one that it writes through: one of its own if it has any, since the driver accounts for packets per queue, and
-    /// processors that write through one fight over a cache line.
+    /// The TUN queue that it writes through: one of its own if it has any, since the driver accounts for packets per
+    /// queue, and processors that write through one fight over a cache line.
     writer: &'a TunQueue,
     poller: Poller,
+    /// Bit `i`: it watches the descriptors of worker `i`.
+    watched: u64,
+    /// Whose sockets it sends through: those of the worker whose queue it read last, so that a flow's packets leave by one
+    /// socket, which knows what its path refuses, whoever reads them.
+    sends_for: usize,
     sockets: Option<Arc<Bound>>,
     batch: RecvBatch,
     sender: Sender<'a>,
@@ -67,15 +67,16 @@ pub(crate) struct Worker<'a> {
 /// Runs worker `number` until the device ends.
 pub(crate) fn run(device: &Device, tun: &Tun, number: usize) -> io::Result<()> {
     let mut worker = Worker::new(device, tun, number)?;
-    worker.follow_sockets();
+    worker.follow();
     let mut events = Events::with_capacity(16);
     while !device.is_ending() {
         worker.wait(&mut events)?;
         for event in events.iter() {
-            match event.token {
-                TOKEN_WAKE => worker.follow_sockets(),
-                token @ (TOKEN_V4 | TOKEN_V6) => worker.receive(token),
-                queue => worker.drain_tun((queue - TOKEN_TUN) as usize),
+            match Source::of(event.token) {
+                Source::Waker => worker.follow(),
+                Source::Queue(index) => worker.drain_tun(index),
+                Source::V4(owner) => worker.receive(owner, false),
+                Source::V6(owner) => worker.receive(owner, true),
             }
         }
     }
@@ -84,20 +85,16 @@ pub(crate) fn run(device: &Device, tun: &Tun, number: usize) -> io::Result<()> {
 
 impl<'a> Worker<'a> {
     fn new(device: &'a Device, tun: &'a Tun, number: usize) -> io::Result<Self> {
-        let poller = Poller::new()?;
         let member = device.crew.member(number);
-        poller.add(&member.waker, TOKEN_WAKE, Interest::Read)?;
         let queues = share(tun.queues(), number, device.crew.len());
-        for (queue, token) in queues.iter().zip(TOKEN_TUN..) {
-            poller.add(queue, token, Interest::Trouble)?;
-        }
         Ok(Worker {
             device,
             tun,
             number,
-            queues,
             writer: queues.first().unwrap_or(&tun.queues()[0]),
-            poller,
+            poller: watch::poller(&member.waker)?,
+            watched: 0,
+            sends_for: number,
             sockets: None,
             batch: RecvBatch::new(RECV_SLOTS),
             sender: Sender::new(device, &member.tx),
@@ -150,7 +147,7 @@ impl<'a> Worker<'a> {
     fn parts(&mut self) -> (&mut Sender<'a>, &mut Receiver<'a>, &mut RecvBatch, Ports<'_>) {
         let ports = Ports {
             device: self.device,
-            number: self.number,
+            number: self.sends_for,
             bound: self.sockets.as_deref(),
             tun: self.tun,
             writer: self.writer,
@@ -168,51 +165,31 @@ fn trains_in_a_share(trains: usize, bytes: usize) -> usize {
 /// The part of `queues` that is worker `number`'s of `workers`: neighbours, so that one worker sends what goes to one host
 /// (see [`adit_net::tun::QUEUES_OF_A_HOST`]). If there is but one queue, it is the first worker's.
 fn share(queues: &[TunQueue], number: usize, workers: usize) -> &[TunQueue] {
-    let bounds = |number: usize| (queues.len() * number).div_ceil(workers);
-    &queues[bounds(number)..bounds(number + 1)]
+    &queues[places(queues.len(), number, workers)]
+}
+
+/// Where of so many `queues` worker `number`'s share of them is.
+fn places(queues: usize, number: usize, workers: usize) -> Range<usize> {
+    let bound = |number: usize| (queues * number).div_ceil(workers);
+    bound(number)..bound(number + 1)
 }
 
 impl Worker<'_> {
-    /// Takes up the device's sockets when they were changed. The old ones close when the last worker has let go.
-    fn follow_sockets(&mut self) {
-        self.device.crew.member(self.number).waker.clear();
-        let sockets = self.device.sockets();
-        if self.sockets.as_ref().map(Arc::as_ptr) == sockets.as_ref().map(Arc::as_ptr) {
-            return;
-        }
-        self.sockets = sockets;
-        if let Err(error) = self.poll_sockets() {
-            log::error!(
-                "worker {} cannot wait for packets: {error}; set the interface down and up",
-                self.number
-            );
-        }
-    }
-
-    fn poll_sockets(&self) -> io::Result<()> {
-        // Without sockets packets wait in the interface: what is sent right after it came up must not be lost.
-        let interest = if self.sockets.is_some() { Interest::Read } else { Interest::Trouble };
-        for (queue, token) in self.queues.iter().zip(TOKEN_TUN..) {
-            self.poller.modify(queue, token, interest)?;
-        }
-        let Some(bound) = &self.sockets else { return Ok(()) };
-        let pair = &bound.sockets[self.number];
-        for (socket, token) in [(&pair.v4, TOKEN_V4), (&pair.v6, TOKEN_V6)] {
-            if let Some(socket) = socket {
-                self.poller.add(socket, token, Interest::Read)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn drain_tun(&mut self, queue: usize) {
+    fn drain_tun(&mut self, index: usize) {
         if self.sockets.is_none() {
             return self.tun_is_in_trouble();
         }
-        let queue = &self.queues[queue];
+        let Some(owner) = self.owner_of(index) else { return };
+        if owner != self.sends_for {
+            self.finish();
+            self.sends_for = owner;
+        }
+        let queue = &self.tun.queues()[index];
         let (sender, _, _, mut ports) = self.parts();
-        if let Err(error) = sender.turn(queue, &mut ports) {
-            self.tun_failed(&error);
+        let turn = sender.turn(queue, &mut ports);
+        match turn {
+            Ok(turn) => self.turned(is_rush(turn.packets, turn.bytes)),
+            Err(error) => self.tun_failed(&error),
         }
     }
 
@@ -230,16 +207,17 @@ impl Worker<'_> {
         }
     }
 
-    fn receive(&mut self, token: u64) {
-        let Some(bound) = self.sockets.clone() else { return };
-        let pair = &bound.sockets[self.number];
-        let socket = if token == TOKEN_V4 { &pair.v4 } else { &pair.v6 };
+    fn receive(&mut self, owner: usize, is_v6: bool) {
+        let Some(bound) = self.sockets.clone().filter(|_| self.watches(owner)) else { return };
+        let pair = &bound.sockets[owner];
+        let socket = if is_v6 { &pair.v6 } else { &pair.v4 };
         let Some(socket) = socket else { return };
         let (_, receiver, batch, mut ports) = self.parts();
         match socket.recv(batch) {
             Ok(trains) => {
                 let bytes: usize = receiver.push(batch, &mut ports);
                 batch.set_limit(trains_in_a_share(trains, bytes));
+                self.turned(is_rush(trains, bytes));
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => {

@@ -27,7 +27,7 @@ pub(super) trait Outlet {
 /// The real one.
 pub(super) struct Ports<'a> {
     pub(super) device: &'a Device,
-    /// The worker's number, which is also that of its sockets.
+    /// Whose sockets to send through.
     pub(super) number: usize,
     /// None while the interface is down: what is still under way is dropped.
     pub(super) bound: Option<&'a Bound>,

@@ -202,7 +202,7 @@ impl<'a> Receiver<'a> {
             self.lane.put(&mut self.spare);
         }
         if !is_shared {
-            self.finish(outlet);
+            self.finish_own(outlet);
         }
         self.is_backed_up = batch.is_full();
         bytes
@@ -234,9 +234,16 @@ impl<'a> Receiver<'a> {
         self.spare.clear();
     }
 
+    /// Delivers all that is in the lane.
+    pub(super) fn finish(&mut self, outlet: &mut impl Outlet) {
+        while !self.lane.is_empty() {
+            self.advance_or_yield(outlet);
+        }
+    }
+
     /// Opens all that waits and delivers it together, as one flow's packets may have come in several trains. What others
     /// are opening stays in the lane.
-    fn finish(&mut self, outlet: &mut impl Outlet) {
+    fn finish_own(&mut self, outlet: &mut impl Outlet) {
         while work(self.device, self.lane.lane()) != Worked::Nothing {}
         self.take_out(outlet);
     }
@@ -246,7 +253,8 @@ impl<'a> Receiver<'a> {
         self.take_out(outlet) || work(self.device, self.lane.lane()) != Worked::Nothing
     }
 
-    /// When everything in the lane is in others' hands, lets them go on.
+    /// When everything in the lane is in others' hands, lets them go on. Each has one job, which is soon done unless it waits for
+    /// a processor; then yielding gives it this one. Even under full load it is too rare for sleeping to be worth a wake-up.
     fn advance_or_yield(&mut self, outlet: &mut impl Outlet) {
         if !self.advance(outlet) {
             std::thread::yield_now();

@@ -25,6 +25,12 @@ pub(super) const SUPER_PACKET: usize = 65_536;
 /// Packets read from a queue before others have their turn.
 const SHARE_PACKETS: usize = 64;
 
+/// What a queue's turn brought.
+pub(super) struct Turn {
+    pub(super) packets: usize,
+    pub(super) bytes: usize,
+}
+
 /// Seals the next convoy that waits in `lane`.
 pub(super) fn work(lane: &Lane<Convoy>) -> Worked {
     lane.work(Convoy::seal)
@@ -62,7 +68,7 @@ impl<'a> Sender<'a> {
     ///
     /// # Errors
     /// Those of [`Packets::read`]; what was read before is sent.
-    pub(super) fn turn(&mut self, queue: &impl Packets, outlet: &mut impl Outlet) -> io::Result<()> {
+    pub(super) fn turn(&mut self, queue: &impl Packets, outlet: &mut impl Outlet) -> io::Result<Turn> {
         let (mut packets, mut bytes) = (0, 0);
         let result = loop {
             match self.read(queue, outlet) {
@@ -81,7 +87,7 @@ impl<'a> Sender<'a> {
         self.depart(outlet);
         self.is_calm = packets <= 1 && bytes < SHARE_BYTES;
         self.is_backed_up = result.as_ref().is_ok_and(|is_more| *is_more);
-        result.map(|_| ())
+        result.map(|_| Turn { packets, bytes })
     }
 
     /// Reads one packet or super-packet and adds it to the convoy, which departs when it is full. Returns
@@ -163,9 +169,7 @@ impl<'a> Sender<'a> {
     /// Keeps the open train's packets until there is a session.
     fn stage(&mut self, peer: &Arc<Peer>, reason: NotReady, outlet: &mut impl Outlet) {
         // What was granted before leaves before another thread can send what is staged.
-        while !self.lane.is_empty() {
-            self.advance_or_yield(outlet);
-        }
+        self.finish(outlet);
         self.next.seal();
         send(&mut self.next, outlet);
         let mut session = peer.session.locked();
@@ -206,6 +210,13 @@ impl<'a> Sender<'a> {
         }
     }
 
+    /// Sends all that is in the lane.
+    pub(super) fn finish(&mut self, outlet: &mut impl Outlet) {
+        while !self.lane.is_empty() {
+            self.advance_or_yield(outlet);
+        }
+    }
+
     /// To be called in each round of the worker: sends what is sealed, and seals what nobody has taken up since the last
     /// round or what helpers alone would be late with.
     pub(super) fn round(&mut self, outlet: &mut impl Outlet) {
@@ -227,7 +238,8 @@ impl<'a> Sender<'a> {
         self.take_out(outlet) || work(self.lane.lane()) != Worked::Nothing
     }
 
-    /// When everything in the lane is in others' hands, lets them go on.
+    /// When everything in the lane is in others' hands, lets them go on. Each has one job, which is soon done unless it waits for
+    /// a processor; then yielding gives it this one. Even under full load it is too rare for sleeping to be worth a wake-up.
     fn advance_or_yield(&mut self, outlet: &mut impl Outlet) {
         if !self.advance(outlet) {
             std::thread::yield_now();

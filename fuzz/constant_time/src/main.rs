@@ -1,4 +1,4 @@
-//! Seals and opens with keys and plaintexts that MemorySanitizer takes for undefined. It reports, and ends the
+//! Seals and opens, and multiplies points, with keys and plaintexts that MemorySanitizer takes for undefined. It reports, and ends the
 //! program at, the first branch that depends on them, and the first address.
 //!
 //! What is checked is what the Rust compiler has instrumented: the own backend, in every shape. AWS-LC is not.
@@ -9,7 +9,8 @@ use std::hint::black_box;
 use std::process::{Command, ExitCode};
 use std::{env, slice, thread};
 
-use adit_crypto::{Backend, TAG_LEN, aead, ct};
+use adit_crypto::x25519::{self, PrivateKey};
+use adit_crypto::{Backend, Secret, TAG_LEN, aead, ct};
 
 const HEADER: usize = 16;
 /// Of a process that MemorySanitizer ends.
@@ -36,7 +37,8 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let trains = thread::spawn(trains).join().expect("nothing panics");
-    println!("{}: {trains} trains, and nothing to report", Backend::Avx512);
+    let batches = thread::spawn(batches).join().expect("nothing panics");
+    println!("{}: {trains} trains and {batches} batches of X25519, and nothing to report", Backend::Avx512);
     ExitCode::SUCCESS
 }
 
@@ -108,6 +110,36 @@ fn open(key: &aead::Key, train: &mut [u8], stride: usize, forged: usize) {
             assert_eq!(is_secret(text), i != forged, "packet {i} of {} bytes", text.len());
         }
     }
+}
+
+/// Batches of X25519 with secret scalars, and points that are none and of low order among them; their number.
+fn batches() -> usize {
+    let keys: Vec<_> = (0..16).map(|i| PrivateKey::new([0x5a ^ i; 32])).collect();
+    // Only now: setting a key up is the library's, and not instrumented.
+    for key in &keys {
+        // SAFETY: changes only what is noted about these bytes.
+        unsafe { __msan_poison(key.expose().as_ptr().cast(), key.expose().len()) };
+    }
+    let keys = black_box(keys);
+    // One is of low order, one is p or more.
+    let points: [[u8; 32]; 5] = [9, 0, 0x33, 0xff, 0x7f].map(|byte| [byte; 32]);
+    // From three on they are not the library's.
+    let batches = (3..=8).chain([16]);
+    for size in batches.clone() {
+        let pairs: Vec<_> = keys.iter().zip(points.iter().cycle()).take(size).collect();
+        let mut results = vec![Ok(Secret::zero()); size];
+        x25519::shared_batch_with(&pairs, &mut results, Backend::Avx512);
+        for (result, (_, point)) in results.iter().zip(pairs) {
+            assert_eq!(result.is_err(), *point == [0; 32]);
+            assert!(result.as_ref().is_ok_and(|shared| is_secret(shared.expose())) || result.is_err());
+        }
+    }
+    // The memory will be used again.
+    for key in &keys {
+        // SAFETY: changes only what is noted about these bytes.
+        unsafe { __msan_unpoison(key.expose().as_ptr().cast(), key.expose().len()) };
+    }
+    batches.count()
 }
 
 unsafe extern "C" {

@@ -13,12 +13,22 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_sys::protocols::NETLINK_ROUTE;
 
-use super::message::ip_of;
-use super::socket::RouteSocket;
+use super::message::{IFLA_INFO_KIND, IFLA_LINKINFO, LINK_HEADER_LEN, attributes, find, ip_of, name_of};
+use super::socket::NetlinkSocket;
 
 /// `struct ifaddrmsg`.
 const ADDRESS_HEADER_LEN: usize = 8;
+
+/// An interface, as people and the kernel call it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its index.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+}
 
 /// Index of the interface called `name` in the network namespace of the calling thread.
 ///
@@ -38,7 +48,7 @@ pub fn if_name(index: u32) -> Option<String> {
 /// Changes and questions over one socket, in the network namespace that it was opened in.
 ///
 /// Every change needs `CAP_NET_ADMIN` there (`EPERM`) and an interface that exists (`ENODEV`).
-pub struct Config(pub(super) RouteSocket);
+pub struct Config(pub(super) NetlinkSocket);
 
 impl Config {
     /// Opens the socket in the network namespace of the calling thread.
@@ -47,7 +57,7 @@ impl Config {
     ///
     /// `EMFILE`, `ENFILE`, `ENOMEM`.
     pub fn open() -> io::Result<Self> {
-        RouteSocket::open().map(Self)
+        NetlinkSocket::open(NETLINK_ROUTE).map(Self)
     }
 
     /// Sets an interface up or down.
@@ -116,6 +126,19 @@ impl Config {
         self.0.change(RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL)
     }
 
+    /// Makes an interface of the kernel's own WireGuard, down and without addresses.
+    /// [`delete_link`](Self::delete_link) takes it away again.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` if the name is taken, `EOPNOTSUPP` if the kernel has no WireGuard, `ERANGE` for a name that is too long.
+    pub fn add_wireguard(&mut self, name: &str) -> io::Result<()> {
+        let mut link = LinkMessage::default();
+        link.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        link.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Wireguard)]));
+        self.0.change(RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
     /// Gives an interface an address; an IPv6 one without duplicate detection, which would hold it back for seconds.
     ///
     /// # Errors
@@ -174,8 +197,8 @@ impl Config {
     ///
     /// None in practice; an interface that does not exist has no addresses.
     pub fn addresses(&mut self, ifindex: u32) -> io::Result<Vec<(IpAddr, u8)>> {
-        let mut found = Vec::new();
-        self.0.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()), |message| {
+        let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        self.0.dump(&request, |found: &mut Vec<_>, message| {
             let Some(header) = message.header::<ADDRESS_HEADER_LEN>() else { return };
             let index = u32::from_ne_bytes([header[4], header[5], header[6], header[7]]);
             if message.kind != libc::RTM_NEWADDR || index != ifindex {
@@ -189,8 +212,27 @@ impl Config {
             // On a point-to-point link, IFA_ADDRESS is the other end; where IFA_LOCAL is missing, it is ours.
             let ip = attribute(libc::IFA_LOCAL).or_else(|| attribute(libc::IFA_ADDRESS));
             found.extend(ip.map(|ip| (ip, header[1])));
-        })?;
-        Ok(found)
+        })
+    }
+
+    /// The interfaces of the kernel's own WireGuard, in the kernel's order.
+    ///
+    /// # Errors
+    ///
+    /// None in practice; a kernel without WireGuard has no such interfaces.
+    pub fn wireguards(&mut self) -> io::Result<Vec<Link>> {
+        let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        self.0.dump(&request, |found: &mut Vec<_>, message| {
+            let Some(header) = message.header::<LINK_HEADER_LEN>() else { return };
+            let index = u32::from_ne_bytes([header[4], header[5], header[6], header[7]]);
+            let attribute = |wanted| find(message.attributes(LINK_HEADER_LEN), wanted);
+            let info = attribute(IFLA_LINKINFO).unwrap_or_default();
+            let kind = find(attributes(info), IFLA_INFO_KIND).and_then(name_of);
+            if message.kind == libc::RTM_NEWLINK && kind.as_deref() == Some("wireguard") {
+                let name = attribute(libc::IFLA_IFNAME).and_then(name_of);
+                found.extend(name.map(|name| Link { index, name }));
+            }
+        })
     }
 
     fn set_link(&mut self, ifindex: u32, attribute: LinkAttribute) -> io::Result<()> {

@@ -6,14 +6,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
+use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::message::{Message, messages, name_of, u32_of};
-use super::socket::RouteSocket;
+use super::message::{LINK_HEADER_LEN, Message, messages, name_of, u32_of};
+use super::socket::NetlinkSocket;
 use crate::netns;
-
-/// `struct ifinfomsg`: family, type, index, flags, change mask.
-const LINK_HEADER_LEN: usize = 16;
 
 const RTMGRP_LINK: u32 = 1;
 
@@ -55,7 +53,7 @@ pub struct LinkState {
 
 /// Follows one interface by its index.
 pub struct LinkMonitor {
-    socket: RouteSocket,
+    socket: NetlinkSocket,
     ifindex: u32,
     /// The number of the interface's network namespace as seen from the socket's, if that is another.
     elsewhere: Option<i32>,
@@ -76,18 +74,19 @@ impl LinkMonitor {
     /// `ENODEV` if there is no such interface; those of [`netns::run_in`]; `TimedOut` if the kernel does not answer.
     pub fn open(netns: Option<BorrowedFd<'_>>, ifindex: u32) -> io::Result<Self> {
         let Some(netns) = netns else {
-            return Self::start(RouteSocket::open_with_groups(RTMGRP_LINK)?, None, ifindex);
+            return Self::start(NetlinkSocket::open_with_groups(NETLINK_ROUTE, RTMGRP_LINK)?, None, ifindex);
         };
         match listen_to(netns) {
             Ok((socket, number)) => Self::start(socket, Some(number), ifindex),
             Err(_) => {
-                let socket = netns::run_in(netns, || RouteSocket::open_with_groups(RTMGRP_LINK))??;
+                let socket =
+                    netns::run_in(netns, || NetlinkSocket::open_with_groups(NETLINK_ROUTE, RTMGRP_LINK))??;
                 Self::start(socket, None, ifindex)
             }
         }
     }
 
-    fn start(mut socket: RouteSocket, elsewhere: Option<i32>, ifindex: u32) -> io::Result<Self> {
+    fn start(mut socket: NetlinkSocket, elsewhere: Option<i32>, ifindex: u32) -> io::Result<Self> {
         socket.set_non_blocking()?;
         socket.send(request(ifindex, elsewhere), 0)?;
         let state = LinkState { name: String::new(), up: false, mtu: 0 };
@@ -187,8 +186,8 @@ fn request(ifindex: u32, elsewhere: Option<i32>) -> RouteNetlinkMessage {
 }
 
 /// A socket here that hears of links everywhere, and the number by which `netns` is known here.
-fn listen_to(netns: BorrowedFd<'_>) -> io::Result<(RouteSocket, i32)> {
-    let mut socket = RouteSocket::open()?;
+fn listen_to(netns: BorrowedFd<'_>) -> io::Result<(NetlinkSocket, i32)> {
+    let mut socket = NetlinkSocket::open(NETLINK_ROUTE)?;
     let question = |number| {
         let mut message = NsidMessage::default();
         let fd = u32::try_from(netns.as_raw_fd()).unwrap_or_default();
@@ -204,7 +203,7 @@ fn listen_to(netns: BorrowedFd<'_>) -> io::Result<(RouteSocket, i32)> {
         attributes.find_map(|(kind, value)| (kind == NETNSA_NSID).then(|| u32_of(value))?)
     })?;
     let number = number.map(u32::cast_signed).filter(|number| *number >= 0).ok_or_else(no_device)?;
-    let socket = RouteSocket::open_with_groups(RTMGRP_LINK)?;
+    let socket = NetlinkSocket::open_with_groups(NETLINK_ROUTE, RTMGRP_LINK)?;
     socket.listen_everywhere()?;
     Ok((socket, number))
 }

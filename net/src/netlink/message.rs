@@ -6,10 +6,18 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_core::{NLA_TYPE_MASK, NetlinkBuffer, NlasIterator};
 
+/// `struct ifinfomsg`: family, type, index, flags, change mask.
+pub(super) const LINK_HEADER_LEN: usize = 16;
+/// What kind of link it is and more about it (`linux/if_link.h`).
+pub(super) const IFLA_LINKINFO: u16 = 18;
+/// The name of the kind.
+pub(super) const IFLA_INFO_KIND: u16 = 1;
+
 /// One message of a datagram.
 #[derive(Clone, Copy)]
 pub(super) struct Message<'a> {
     pub kind: u16,
+    pub flags: u16,
     pub sequence: u32,
     pub payload: &'a [u8],
 }
@@ -22,6 +30,7 @@ pub(super) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = Message<'_>>
         datagram = datagram.get(length..).unwrap_or_default();
         Some(Message {
             kind: message.message_type(),
+            flags: message.flags(),
             sequence: message.sequence_number(),
             payload: message.payload(),
         })
@@ -31,11 +40,18 @@ pub(super) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = Message<'_>>
 impl<'a> Message<'a> {
     /// The outcome that an `NLMSG_ERROR` message carries, of which code 0 is success; `None` for other messages.
     pub fn acknowledgement(&self) -> Option<io::Result<()>> {
-        if libc::c_int::from(self.kind) != libc::NLMSG_ERROR {
-            return None;
-        }
-        let code = i32::from_ne_bytes(*self.payload.first_chunk()?);
-        Some(if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code.saturating_neg())) })
+        let code = (libc::c_int::from(self.kind) == libc::NLMSG_ERROR).then(|| self.code())??;
+        Some(outcome(code))
+    }
+
+    /// The outcome of a request if this message ends its answer. A dump may end in an error as well.
+    pub fn end(&self) -> Option<io::Result<()>> {
+        let done = libc::c_int::from(self.kind) == libc::NLMSG_DONE;
+        if done { Some(outcome(self.code().unwrap_or(0))) } else { self.acknowledgement() }
+    }
+
+    fn code(&self) -> Option<i32> {
+        self.payload.first_chunk().copied().map(i32::from_ne_bytes)
     }
 
     /// The fixed part of the payload, `N` bytes; `None` if it is shorter.
@@ -49,6 +65,11 @@ impl<'a> Message<'a> {
     }
 }
 
+/// Of a code that is zero or a negative errno.
+fn outcome(code: i32) -> io::Result<()> {
+    if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code.saturating_neg())) }
+}
+
 /// The type and value of each attribute; ends at the first that is cut short.
 pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     NlasIterator::new(bytes).map_while(Result::ok).map(|attribute| {
@@ -57,6 +78,14 @@ pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
         let kind = attribute.kind() & NLA_TYPE_MASK;
         (kind, &attribute.into_inner()[4..4 + length])
     })
+}
+
+/// The value of the first attribute of a type.
+pub(super) fn find<'a>(
+    attributes: impl IntoIterator<Item = (u16, &'a [u8])>,
+    wanted: u16,
+) -> Option<&'a [u8]> {
+    attributes.into_iter().find_map(|(kind, value)| (kind == wanted).then_some(value))
 }
 
 /// A number in host order.
@@ -107,6 +136,19 @@ mod tests {
     }
 
     #[test]
+    fn a_dump_ends_well_or_in_an_error() {
+        let datagram = [
+            message(16, &[]),
+            message(3, &0_i32.to_ne_bytes()),
+            message(3, &[]),
+            message(3, &(-libc::ENODEV).to_ne_bytes()),
+        ]
+        .concat();
+        let ends: Vec<_> = messages(&datagram).map(|message| message.end()).collect();
+        assert!(matches!(&ends[..], [None, Some(Ok(())), Some(Ok(())), Some(Err(_))]), "{ends:?}");
+    }
+
+    #[test]
     fn attributes_without_their_flags() {
         let mut bytes = vec![8, 0, 4, 0x80];
         bytes.extend(7u32.to_ne_bytes());
@@ -121,7 +163,7 @@ mod tests {
         #[test]
         fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             for message in messages(&bytes) {
-                let _ = message.acknowledgement();
+                let _ = (message.acknowledgement(), message.end());
                 for (_, value) in message.attributes(16) {
                     let _ = (u32_of(value), name_of(value), ip_of(value));
                 }

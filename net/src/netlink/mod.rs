@@ -4,10 +4,13 @@
 //! [`LinkMonitor`]; its sockets stay where the daemon was started, and [`RouteMonitor`] and [`RouteLookup`] tell there
 //! when a pinned source address has been overtaken by a better route.
 //!
-//! Requests are built with `netlink-packet-route`; answers are read attribute by attribute, so that an attribute of a
-//! future kernel can't make a message unreadable.
+//! Beside rtnetlink there is [`Generic`] netlink, by which the kernel's own WireGuard is configured.
+//!
+//! Requests of rtnetlink are built with `netlink-packet-route`; answers are read attribute by attribute, so that an
+//! attribute of a future kernel can't make a message unreadable.
 
 mod config;
+mod generic;
 mod link_monitor;
 mod message;
 mod policy;
@@ -16,7 +19,8 @@ mod route_monitor;
 mod socket;
 mod tun_info;
 
-pub use config::{Config, if_index, if_name};
+pub use config::{Config, Link, if_index, if_name};
+pub use generic::Generic;
 pub use link_monitor::{LinkEvent, LinkMonitor, LinkState};
 pub use policy::{Entry, Rule};
 pub use route_lookup::{Route, RouteLookup};

@@ -12,12 +12,10 @@ use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessa
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::config::{Config, family};
-use super::message::{Message, attributes, ip_of, u32_of};
+use super::message::{LINK_HEADER_LEN, Message, attributes, ip_of, u32_of};
 
 /// `struct fib_rule_hdr` and `struct rtmsg`.
 const HEADER_LEN: usize = 12;
-/// `struct ifinfomsg`.
-const LINK_HEADER_LEN: usize = 16;
 /// The MTU among the metrics (`RTAX_MTU`).
 const METRIC_MTU: u16 = 2;
 // The attributes of rules (linux/fib_rules.h).
@@ -72,12 +70,12 @@ impl Config {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut request = RuleMessage::default();
             request.header.family = family;
-            let dump = self.0.dump(RouteNetlinkMessage::GetRule(request), |message| {
-                rules.extend(
-                    read_rule(message).map(|rule| Rule { v6: family == AddressFamily::Inet6, ..rule }),
-                );
-            });
-            or_no_family(dump)?;
+            let dump =
+                self.0.dump(&RouteNetlinkMessage::GetRule(request), |rules: &mut Vec<Rule>, message| {
+                    rules.extend(read_rule(message));
+                });
+            let v6 = family == AddressFamily::Inet6;
+            rules.extend(or_no_family(dump)?.into_iter().map(|rule| Rule { v6, ..rule }));
         }
         Ok(rules)
     }
@@ -138,10 +136,11 @@ impl Config {
         ] {
             let mut request = RouteMessage::default();
             request.header.address_family = family;
-            let dump = self.0.dump(RouteNetlinkMessage::GetRoute(request), |message| {
-                routes.extend(read_route(message, nowhere));
-            });
-            or_no_family(dump)?;
+            let dump =
+                self.0.dump(&RouteNetlinkMessage::GetRoute(request), |routes: &mut Vec<Entry>, message| {
+                    routes.extend(read_route(message, nowhere));
+                });
+            routes.extend(or_no_family(dump)?);
         }
         Ok(routes)
     }
@@ -163,9 +162,9 @@ impl Config {
 }
 
 /// A kernel without IPv6 has no rules and no routes for it.
-fn or_no_family(result: io::Result<()>) -> io::Result<()> {
+fn or_no_family<T>(result: io::Result<Vec<T>>) -> io::Result<Vec<T>> {
     match result.as_ref().map_err(io::Error::raw_os_error) {
-        Err(Some(libc::EAFNOSUPPORT | libc::EOPNOTSUPP)) => Ok(()),
+        Err(Some(libc::EAFNOSUPPORT | libc::EOPNOTSUPP)) => Ok(Vec::new()),
         _ => result,
     }
 }

@@ -6,9 +6,10 @@ use std::os::fd::AsFd;
 
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_sys::protocols::NETLINK_ROUTE;
 
 use super::message::{Message, attributes, ip_of, u32_of};
-use super::socket::RouteSocket;
+use super::socket::NetlinkSocket;
 
 /// `struct rtmsg`.
 const ROUTE_HEADER_LEN: usize = 12;
@@ -29,7 +30,7 @@ pub struct Route {
 }
 
 /// Route lookups over one socket, in the network namespace that it was opened in.
-pub struct RouteLookup(RouteSocket);
+pub struct RouteLookup(NetlinkSocket);
 
 impl RouteLookup {
     /// Opens the socket in the network namespace of the calling thread.
@@ -38,7 +39,7 @@ impl RouteLookup {
     ///
     /// `EMFILE`, `ENFILE`, `ENOMEM`.
     pub fn open() -> io::Result<Self> {
-        RouteSocket::open().map(Self)
+        NetlinkSocket::open(NETLINK_ROUTE).map(Self)
     }
 
     /// The way that a packet to `destination` would take now, from `source` if given, with this routing mark (0: none).

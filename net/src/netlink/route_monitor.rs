@@ -3,7 +3,9 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::socket::RouteSocket;
+use netlink_sys::protocols::NETLINK_ROUTE;
+
+use super::socket::NetlinkSocket;
 
 /// `RTNLGRP_*`: links, addresses, routes and rules of both families.
 const GROUPS: [u32; 7] = [
@@ -17,7 +19,7 @@ const GROUPS: [u32; 7] = [
 ];
 
 /// Hears of every change of links, addresses, routes and rules in one network namespace.
-pub struct RouteMonitor(RouteSocket);
+pub struct RouteMonitor(NetlinkSocket);
 
 impl RouteMonitor {
     /// Listens in the network namespace of the calling thread.
@@ -27,7 +29,7 @@ impl RouteMonitor {
     /// `EMFILE`, `ENFILE`, `ENOMEM`.
     pub fn open() -> io::Result<Self> {
         let mask = GROUPS.iter().fold(0, |mask, group| mask | 1 << (group - 1));
-        let socket = RouteSocket::open_with_groups(mask)?;
+        let socket = NetlinkSocket::open_with_groups(NETLINK_ROUTE, mask)?;
         socket.set_non_blocking()?;
         Ok(Self(socket))
     }

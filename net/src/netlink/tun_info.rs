@@ -7,16 +7,12 @@ use std::io;
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
+use netlink_sys::protocols::NETLINK_ROUTE;
 
-use super::message::{Message, attributes, u32_of};
-use super::socket::RouteSocket;
-
-/// `struct ifinfomsg`.
-const LINK_HEADER_LEN: usize = 16;
+use super::message::{IFLA_INFO_KIND, IFLA_LINKINFO, LINK_HEADER_LEN, Message, attributes, find, u32_of};
+use super::socket::NetlinkSocket;
 
 // linux/if_link.h
-const IFLA_LINKINFO: u16 = 18;
-const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_TUN_MULTI_QUEUE: u16 = 7;
 const IFLA_TUN_NUM_QUEUES: u16 = 8;
@@ -36,23 +32,20 @@ pub(crate) struct TunInfo {
 pub(crate) fn tun_info(name: &str) -> io::Result<Option<TunInfo>> {
     let mut link = LinkMessage::default();
     link.attributes.push(LinkAttribute::IfName(name.to_owned()));
-    RouteSocket::open()?.get(RouteNetlinkMessage::GetLink(link), read)
+    NetlinkSocket::open(NETLINK_ROUTE)?.get(RouteNetlinkMessage::GetLink(link), read)
 }
 
 fn read(message: &Message<'_>) -> Option<TunInfo> {
-    let find = |nest: &'_ [u8], wanted: u16| {
-        attributes(nest).find(|(kind, _)| *kind == wanted).map(|(_, v)| v.to_vec())
-    };
-    let (_, info) = message.attributes(LINK_HEADER_LEN).find(|(kind, _)| *kind == IFLA_LINKINFO)?;
-    if !find(info, IFLA_INFO_KIND)?.starts_with(b"tun") {
+    let info = find(message.attributes(LINK_HEADER_LEN), IFLA_LINKINFO)?;
+    if !find(attributes(info), IFLA_INFO_KIND)?.starts_with(b"tun") {
         return None;
     }
     // Missing before Linux 4.16; attaching then shows what the device is.
-    let data = find(info, IFLA_INFO_DATA).unwrap_or_default();
-    let count = |wanted| find(&data, wanted).and_then(|value| u32_of(&value));
+    let data = find(attributes(info), IFLA_INFO_DATA).unwrap_or_default();
+    let count = |wanted| find(attributes(data), wanted).and_then(u32_of);
     let disabled = count(IFLA_TUN_NUM_DISABLED_QUEUES).unwrap_or(0);
     Some(TunInfo {
-        multi_queue: find(&data, IFLA_TUN_MULTI_QUEUE).is_some_and(|value| value != [0]),
+        multi_queue: find(attributes(data), IFLA_TUN_MULTI_QUEUE).is_some_and(|value| value != [0]),
         queues: count(IFLA_TUN_NUM_QUEUES).map(|active| active.saturating_add(disabled)),
     })
 }

@@ -2,16 +2,18 @@
 
 use std::fmt;
 use std::ops::AddAssign;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::{Offloads, VirtioNetHdr};
 
-/// Refused super-packets of one kind, with none taken in between, after which no more are built.
-///
-/// Not tried again while the device is open: `EINVAL` says that this kernel's driver does not know the kind (UDP before
-/// Linux 6.2) or finds fault with how it is described, and neither changes. One odd packet is refused alone, and those
-/// taken around it make the count start again.
+/// Refused super-packets of one kind, with none taken in between, after which no more are built for a while. One odd packet
+/// is refused alone, and those taken around it make the count start again.
 const PATIENCE: u32 = 8;
+
+/// How many packets are written one by one then, before it is tried again: a thousand super-packets or so. `EINVAL` may say
+/// that this kernel's driver does not know the kind (UDP before Linux 6.2), which stays so, and one refused call in so many
+/// packets is not worth avoiding. Or it found fault with eight packets in a row that somebody sent us: that ends.
+const REFUSED_PACKETS: u32 = 50_000;
 
 /// What is moved at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,8 +153,9 @@ impl Joining {
     }
 
     pub fn taken(&self, kind: Kind) {
-        if let Some(trust) = self.trust(kind) {
-            trust.confirm();
+        match self.trust(kind) {
+            Some(trust) => trust.confirm(),
+            None => [&self.tcp, &self.udp].into_iter().for_each(Trust::count_single),
         }
     }
 
@@ -161,7 +164,7 @@ impl Joining {
             && trust.doubt()
         {
             log::warn!(
-                "the kernel keeps refusing {kind} super-packets: packets are written one by one from now on"
+                "the kernel keeps refusing {kind} super-packets: packets are written one by one for now"
             );
         }
     }
@@ -179,12 +182,13 @@ impl Joining {
 #[derive(Debug, Default)]
 struct Trust {
     refused_in_a_row: AtomicU32,
-    is_lost: AtomicBool,
+    /// Packets to be written one by one before the next super-packet.
+    lost_for: AtomicU32,
 }
 
 impl Trust {
     fn lasts(&self) -> bool {
-        !self.is_lost.load(Relaxed)
+        self.lost_for.load(Relaxed) == 0
     }
 
     fn confirm(&self) {
@@ -194,10 +198,24 @@ impl Trust {
         }
     }
 
-    /// Counts a refusal; true for the one that ends the trust.
+    /// Counts a refusal; true for the one that ends the trust. Once it has ended, one refusal ends it again, until a
+    /// super-packet is taken.
     fn doubt(&self) -> bool {
-        let refused = self.refused_in_a_row.fetch_add(1, Relaxed) + 1;
-        refused >= PATIENCE && !self.is_lost.swap(true, Relaxed)
+        let refused = self.refused_in_a_row.load(Relaxed).saturating_add(1);
+        self.refused_in_a_row.store(refused, Relaxed);
+        if refused >= PATIENCE {
+            self.lost_for.store(REFUSED_PACKETS, Relaxed);
+        }
+        refused == PATIENCE
+    }
+
+    /// Counts a packet that was written alone.
+    fn count_single(&self) {
+        let left = self.lost_for.load(Relaxed);
+        if left > 0 {
+            // A lost race means that another worker counted its packet instead: it lasts one packet longer.
+            let _ = self.lost_for.compare_exchange(left, left - 1, Relaxed, Relaxed);
+        }
     }
 }
 
@@ -214,16 +232,48 @@ mod tests {
         assert_eq!(kind(VirtioNetHdr::GSO_UDP_L4), Kind::Udp);
     }
 
-    #[test]
-    fn a_kind_is_given_up_alone_and_for_good() {
+    const WITHOUT_UDP: Offloads = Offloads { udp: false, ..Offloads::ALL };
+
+    /// How many packets are written alone before UDP super-packets are tried again.
+    fn packets_without_udp(joining: &Joining) -> usize {
+        let is_without = || joining.allowed() == WITHOUT_UDP;
+        std::iter::from_fn(|| is_without().then(|| joining.taken(Kind::Single))).count()
+    }
+
+    fn given_up() -> Joining {
         let joining = Joining::new(Offloads::ALL);
         (1..PATIENCE).for_each(|_| joining.refused(Kind::Udp));
         assert_eq!(joining.allowed(), Offloads::ALL);
         joining.refused(Kind::Udp);
-        assert_eq!(joining.allowed(), Offloads { udp: false, ..Offloads::ALL });
-        joining.taken(Kind::Udp);
-        assert_eq!(joining.allowed(), Offloads { udp: false, ..Offloads::ALL });
+        joining
+    }
+
+    #[test]
+    fn a_kind_is_given_up_alone_and_then_tried_again() {
+        let joining = given_up();
+        assert_eq!(joining.allowed(), WITHOUT_UDP);
+        joining.taken(Kind::Tcp);
         assert_eq!(joining.agreed(), Offloads::ALL);
+        assert_eq!(packets_without_udp(&joining), REFUSED_PACKETS as usize);
+        assert_eq!(joining.allowed(), Offloads::ALL);
+    }
+
+    #[test]
+    fn a_kind_that_was_given_up_has_one_try_until_it_is_taken() {
+        let joining = given_up();
+        packets_without_udp(&joining);
+        joining.refused(Kind::Udp);
+        assert_eq!(packets_without_udp(&joining), REFUSED_PACKETS as usize);
+        joining.taken(Kind::Udp);
+        (1..PATIENCE).for_each(|_| joining.refused(Kind::Udp));
+        assert_eq!(joining.allowed(), Offloads::ALL);
+    }
+
+    #[test]
+    fn what_the_kernel_never_agreed_to_is_not_tried() {
+        let joining = Joining::new(WITHOUT_UDP);
+        (0..2 * REFUSED_PACKETS).for_each(|_| joining.taken(Kind::Single));
+        assert_eq!(joining.allowed(), WITHOUT_UDP);
     }
 
     #[test]

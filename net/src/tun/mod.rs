@@ -130,7 +130,7 @@ impl Tun {
     }
 
     /// The offloads in effect: which super-packets may be built for it. Those agreed to, less the kinds that the kernel
-    /// has refused so often since that nobody should go on trying.
+    /// has refused so often that they are not tried for now.
     #[must_use]
     pub fn offloads(&self) -> Offloads {
         self.joining.allowed()

@@ -10,6 +10,7 @@ use rand_core::Rng;
 
 use super::*;
 use crate::cookie::Mac1Key;
+use crate::dh::ready_all;
 use crate::keypair::{Nonces, plaintext};
 use crate::message::{DATA_HEADER_LEN, DataHeader, HandshakeMessage, Message, WithMacs};
 use crate::testing::{ChaCha8Rng, START, after, as_initiation, identity, rng, wall_clock};
@@ -113,6 +114,94 @@ fn a_wrong_preshared_key_fails_and_the_right_one_may_still_follow() {
     assert_eq!(a.finish(&response, START).unwrap_err(), HandshakeError::Unauthenticated);
     a.handshake.set_preshared_key(Secret::new([1; 32]));
     assert_keys_match(a.finish(&response, START).unwrap(), b_keys);
+}
+
+fn env(rng: &mut ChaCha8Rng) -> Env<'_> {
+    Env { now: START, timestamp: wall_clock(START), rng, key_log: None }
+}
+
+/// Eleven pairs take every step together, and in each step somebody is refused: only that one.
+#[test]
+fn steps_taken_together_are_each_ones_own() {
+    let mut pairs: Vec<(Party, Party)> = (100..111).map(parties).collect();
+    let begun =
+        pairs.iter_mut().map(|(a, _)| a.handshake.begin_initiation(&a.identity, &mut env(&mut a.rng)));
+    let begun = ready_all(begun.collect());
+    let mut initiations: Vec<Initiation> = begun
+        .zip(&mut pairs)
+        .map(|(begun, (a, _))| {
+            a.handshake.finish_initiation(&a.identity, begun, 1, &env(&mut a.rng)).unwrap().0
+        })
+        .collect();
+    let honest = initiations[3].clone();
+    initiations[3] = Initiation::new(1, &[0; 32], honest.encrypted_static(), honest.encrypted_timestamp());
+
+    let openings = pairs.iter().zip(&initiations).map(|((_, b), message)| b.identity.opening(message));
+    let mut opened: Vec<_> = ready_all(openings.collect()).map(Ready::<Opening<'_>, 1>::open).collect();
+    let refused = opened.remove(3);
+    assert_eq!(refused.err(), Some(HandshakeError::ZeroSharedSecret));
+    pairs.remove(3);
+
+    let strangers: Vec<Identity> = pairs.iter_mut().map(|(_, b)| identity(&mut b.rng)).collect();
+    assert!(pairs.iter().zip(&strangers).all(|((_, b), other)| b.handshake.introduction(other).is_some()));
+    let introductions = pairs.iter().map(|(_, b)| b.handshake.introduction(&b.identity).expect("never met"));
+    let keys: Vec<_> = ready_all(introductions.collect()).map(|ready| ready.shared).collect();
+    for ((_, b), shared) in pairs.iter_mut().zip(keys) {
+        let step = b.handshake.introduction(&b.identity).expect("never met");
+        b.handshake.introduce(Ready { step, shared });
+        assert!(b.handshake.introduction(&b.identity).is_none());
+    }
+
+    let responding = pairs.iter_mut().zip(opened).map(|((_, b), opened)| {
+        let consumed = b.handshake.consume_initiation(&b.identity, opened.unwrap(), START).unwrap();
+        b.handshake.begin_response(&b.identity, consumed, &mut env(&mut b.rng))
+    });
+    let responding = ready_all(responding.collect());
+    let (mut responses, theirs): (Vec<Response>, Vec<Keypair>) = responding
+        .zip(&mut pairs)
+        .map(|(responding, (_, b))| b.handshake.finish_response(responding, 2, START).unwrap())
+        .unzip();
+    responses.swap(5, 6);
+
+    let completing = pairs
+        .iter()
+        .zip(&responses)
+        .map(|((a, _), message)| a.handshake.begin_completion(&a.identity, message, START).unwrap());
+    let shared: Vec<_> = ready_all(completing.collect()).map(|ready| ready.shared).collect();
+    for (i, ((((a, _), message), shared), theirs)) in
+        pairs.iter_mut().zip(&responses).zip(shared).zip(theirs).enumerate()
+    {
+        let step = a.handshake.begin_completion(&a.identity, message, START).unwrap();
+        match a.handshake.complete(Ready { step, shared }, START) {
+            Ok(ours) => assert_keys_match(ours, theirs),
+            Err(error) => assert!([5, 6].contains(&i) && error == HandshakeError::Unauthenticated),
+        }
+    }
+}
+
+/// What happened while nobody held the lock counts.
+#[test]
+fn an_answer_to_an_initiation_that_is_gone_meanwhile_is_refused() {
+    let meanwhile: [fn(&mut Party, &Response); 3] = [
+        |a, response| drop(a.finish(response, START).expect("the first one")),
+        |a, _| assert_eq!(a.handshake.forget_identity(), Some(1)),
+        |a, _| assert_eq!(a.initiation(3, START).sender(), 3),
+    ];
+    for meanwhile in meanwhile {
+        let (mut a, mut b) = parties(120);
+        let initiation = a.initiation(1, START);
+        let (response, _) = b.respond(&initiation, 2, START).unwrap();
+        let completing = a.handshake.begin_completion(&a.identity, &response, START).unwrap();
+        let shared = ready(completing).shared;
+        let completing = Completing {
+            identity: &identity(&mut rng(1)),
+            message: &response,
+            ephemeral: a.handshake.pending.as_ref().unwrap().ephemeral.clone(),
+        };
+        meanwhile(&mut a, &response);
+        let error = a.handshake.complete(Ready { step: completing, shared }, START).unwrap_err();
+        assert_eq!(error, HandshakeError::Unauthenticated);
+    }
 }
 
 /// The `snow` crate, told what WireGuard's Noise is.

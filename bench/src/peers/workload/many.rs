@@ -2,7 +2,8 @@
 //!
 //! *In* is from the peers to the engine: messages that were sealed beforehand are sent in turn, and what arrives in the
 //! engine's namespace counts. *Out* is the other way: packets are sent to every peer's inner address in turn, and what
-//! arrives on the cable counts.
+//! arrives on the cable counts. That way the copy limit takes part, too: what a message for each packet costs the kernel
+//! is no engine's to save.
 
 use std::fs;
 use std::io;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use lab::Netns;
 
-use crate::peers::contender::Contender;
+use crate::peers::contender::{Contender, Role};
 use crate::peers::crowd::{Crowd, MESSAGE_LEN, NETWORK, PACKET_LEN, address};
 use crate::peers::sample::{Outcome, Sample, figures};
 use crate::peers::sink::{PORT, Sink};
@@ -40,50 +41,62 @@ const INNER_HEADERS: usize = 20 + 8;
 pub fn compare(contender: &Contender) -> Outcome {
     let many = measure(contender, MANY)?;
     let one = measure(contender, 1)?;
-    let mut sample = Sample::of(figures::MANY_IN, many.arrived_rate / 1e3);
-    sample.put(figures::ONE_IN, one.arrived_rate / 1e3);
-    sample.put(figures::RATIO_IN, many.arrived_rate / one.arrived_rate);
+    let mut sample = Sample::default();
+    if let (Some(many), Some(one)) = (&many.arrived, &one.arrived) {
+        sample.put(figures::MANY_IN, many.rate / 1e3);
+        sample.put(figures::ONE_IN, one.rate / 1e3);
+        sample.put(figures::RATIO_IN, many.rate / one.rate);
+        sample.put(figures::LOST, many.lost_percent);
+        sample.put(figures::ONE_LOST, one.lost_percent);
+        sample.put(figures::REORDERED, (many.reordered + one.reordered) as f64);
+    }
     sample.put(figures::MANY_OUT, many.sent_rate / 1e3);
     sample.put(figures::ONE_OUT, one.sent_rate / 1e3);
     sample.put(figures::RATIO_OUT, many.sent_rate / one.sent_rate);
-    sample.put(figures::LOST, many.lost_percent);
-    sample.put(figures::ONE_LOST, one.lost_percent);
-    sample.put(figures::REORDERED, (many.reordered + one.reordered) as f64);
     Ok(sample)
 }
 
 /// What a crowd of one size gave.
 struct Measured {
-    /// Packets a second from the crowd that the engine delivered.
-    arrived_rate: f64,
-    /// Of what the crowd sent. Next to none means that the crowd was the slower part.
-    lost_percent: f64,
-    reordered: u64,
+    /// None of the copy limit, which knows no sessions.
+    arrived: Option<Arrived>,
     /// Packets a second that the engine sent to the crowd.
     sent_rate: f64,
 }
 
+/// What the engine delivered of what the crowd sent.
+struct Arrived {
+    /// Packets a second.
+    rate: f64,
+    /// Next to none means that the crowd was the slower part.
+    lost_percent: f64,
+    reordered: u64,
+}
+
 fn measure(contender: &Contender, size: u32) -> Result<Measured, String> {
     let site = Site::new();
-    let station = Station::start(contender, &site.b, 2)?;
+    let station = Station::start(&contender.for_crowd(), &site.b, 2)?;
     let keys = Keys::generate()?;
     let (mut crowd, configs) = site.a.enter(|| Crowd::new(size, &keys, endpoint(2)))?;
     station.configure(&keys, &configs)?;
     site.b.address(station.interface(), &format!("{}/32", inner(2)));
     site.b.ip(&format!("link set {} up", station.interface()));
     site.b.ip(&format!("route add {NETWORK} dev {}", station.interface()));
+    if contender.role == Role::CopyLimit {
+        return Ok(Measured { arrived: None, sent_rate: outwards(&site, size)? });
+    }
     crowd.greet()?;
-    let measured = inwards(&site.b, &mut crowd, size)?;
+    let arrived = inwards(&site.b, &mut crowd, size)?;
     let sent_rate = outwards(&site, size)?;
     // Messages of the sample came in turn, so that whoever was served at all has one.
     let served = crowd.verify()?;
     if served < size as usize {
         return Err(format!("only {served} of {size} peers got something"));
     }
-    Ok(Measured { sent_rate, ..measured })
+    Ok(Measured { arrived: Some(arrived), sent_rate })
 }
 
-fn inwards(ns: &Netns, crowd: &mut Crowd, size: u32) -> Result<Measured, String> {
+fn inwards(ns: &Netns, crowd: &mut Crowd, size: u32) -> Result<Arrived, String> {
     let broken = |error: io::Error| format!("receiving failed: {error}");
     let messages = crowd.seal(PACKETS / size as usize)?;
     let sink = ns.enter(|| Sink::bind(false)).map_err(broken)?;
@@ -97,11 +110,10 @@ fn inwards(ns: &Netns, crowd: &mut Crowd, size: u32) -> Result<Measured, String>
     });
     let arrivals = arrivals.map_err(broken)?;
     let lost = sent.saturating_sub(arrivals.arrived());
-    Ok(Measured {
-        arrived_rate: arrivals.rate()?,
+    Ok(Arrived {
+        rate: arrivals.rate()?,
         lost_percent: 100.0 * lost as f64 / sent.max(1) as f64,
         reordered: arrivals.reordered(),
-        sent_rate: 0.0,
     })
 }
 

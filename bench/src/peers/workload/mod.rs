@@ -100,10 +100,10 @@ impl Workload {
         !matches!(self, Workload::Ping | Workload::LoadPing | Workload::Idle)
     }
 
-    /// Whether `contender` can take part: the copy limit knows no peers.
+    /// Whether `contender` can take part: the copy limit knows no peers, but for sending to many.
     #[must_use]
     pub fn suits(self, contender: &Contender) -> bool {
-        contender.role != Role::CopyLimit || !matches!(self, Workload::Many | Workload::Idle)
+        contender.role != Role::CopyLimit || self != Workload::Idle
     }
 
     /// Measures everybody, round after round.

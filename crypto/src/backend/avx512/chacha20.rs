@@ -8,7 +8,8 @@ use core::arch::x86_64::*;
 
 use zeroize::Zeroize;
 
-use super::poly1305::{OneTimeKeys, transpose_quarters};
+use super::poly1305::OneTimeKeys;
+use super::transpose::quarters;
 
 /// "expand 32-byte k".
 const CONSTANTS: [u32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
@@ -213,32 +214,6 @@ pub(super) fn one_time_keys<const UPPER: bool>(words: &[__m512i; 16]) -> OneTime
     OneTimeKeys { r: [pair(0), pair(2)], s: [pair(4), pair(6)] }
 }
 
-/// Lane `i` of each word, in vector `i`.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
-pub(super) fn transpose(words: [__m512i; 16]) -> [__m512i; 16] {
-    // Within each quarter: words 4g to 4g + 3 of lane 4q + i are quarter q of vector i of group g.
-    let group = |g: usize| {
-        let [w, x, y, z] = [words[4 * g], words[4 * g + 1], words[4 * g + 2], words[4 * g + 3]];
-        let (wx_01, wx_23) = (_mm512_unpacklo_epi32(w, x), _mm512_unpackhi_epi32(w, x));
-        let (yz_01, yz_23) = (_mm512_unpacklo_epi32(y, z), _mm512_unpackhi_epi32(y, z));
-        [
-            _mm512_unpacklo_epi64(wx_01, yz_01),
-            _mm512_unpackhi_epi64(wx_01, yz_01),
-            _mm512_unpacklo_epi64(wx_23, yz_23),
-            _mm512_unpackhi_epi64(wx_23, yz_23),
-        ]
-    };
-    let (g0, g1, g2, g3) = (group(0), group(1), group(2), group(3));
-    // Then the quarters themselves: what was quarter q of vector i becomes block 4q + i.
-    let blocks = |i: usize| transpose_quarters([g0[i], g1[i], g2[i], g3[i]]);
-    let (b0, b1, b2, b3) = (blocks(0), blocks(1), blocks(2), blocks(3));
-    [
-        b0[0], b1[0], b2[0], b3[0], b0[1], b1[1], b2[1], b3[1], b0[2], b1[2], b2[2], b3[2], b0[3], b1[3],
-        b2[3], b3[3],
-    ]
-}
-
 /// One packet's keystream from block number `counter` on, `4 * N` blocks, each in a vector.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
@@ -268,7 +243,7 @@ pub(super) fn lying<const N: usize>(key: &[u32; 8], nonce: u64, counter: u32) ->
     let Rows { a, b, c, d } = x.plus(&start);
     let mut blocks = [[_mm512_setzero_si512(); 4]; N];
     for i in 0..N {
-        blocks[i] = transpose_quarters([a[i], b[i], c[i], d[i]]);
+        blocks[i] = quarters([a[i], b[i], c[i], d[i]]);
     }
     blocks
 }

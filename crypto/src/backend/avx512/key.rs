@@ -2,10 +2,12 @@
 
 use zeroize::Zeroizing;
 
+use super::x25519::{self, LANES};
 use super::{Group, lone, train};
-use crate::{KEY_LEN, Rejected, TAG_LEN};
+use crate::x25519::ZeroShared;
+use crate::{KEY_LEN, Rejected, Secret, TAG_LEN};
 
-cpufeatures::new!(features, "avx512f", "avx512bw", "avx512ifma");
+cpufeatures::new!(features, "avx512f", "avx512dq", "avx512bw", "avx512ifma");
 
 /// Whether this CPU, and the operating system, have what this backend needs.
 pub(in crate::backend) fn is_available() -> bool {
@@ -14,6 +16,18 @@ pub(in crate::backend) fn is_available() -> bool {
 
 /// Proves that they do: only detection makes one.
 struct Detected(());
+
+/// The shared secret of each lane's private and public key. Private keys have to be clamped.
+///
+/// Panics if this CPU cannot.
+pub(in crate::backend) fn shared(
+    private_keys: [&[u8; KEY_LEN]; LANES],
+    public_keys: [&[u8; KEY_LEN]; LANES],
+) -> [Result<Secret<KEY_LEN>, ZeroShared>; LANES] {
+    assert!(is_available(), "this CPU has AVX-512 and IFMA");
+    // SAFETY: the features were detected.
+    unsafe { x25519::shared(private_keys, public_keys) }
+}
 
 /// A ChaCha20-Poly1305 key.
 pub(in crate::backend) struct Key {

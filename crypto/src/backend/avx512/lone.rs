@@ -5,9 +5,10 @@ use core::arch::x86_64::*;
 use zeroize::Zeroize;
 
 use super::BLOCK_LEN;
-use super::chacha20::{Upright, lying, transpose};
+use super::chacha20::{Upright, lying};
 use super::memory::{load, load_window, store, store_prefix};
 use super::poly1305::{BlockLanes, equal};
+use super::transpose::blocks;
 use crate::{Rejected, TAG_LEN};
 
 /// Blocks that one call of [`Upright`] makes.
@@ -94,7 +95,7 @@ fn encrypt_rest(key: &[u32; 8], nonce: u64, text: &mut [u8], mut counter: u32) {
         if text.len() > 8 * BLOCK_LEN {
             let counters = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
             let counters = _mm512_add_epi32(counters, _mm512_set1_epi32(counter.cast_signed()));
-            add_keystream(text, &transpose(chacha.words(counters)));
+            add_keystream(text, &blocks(chacha.words(counters)));
         } else {
             add_keystream(text, lying::<2>(key, nonce, counter).as_flattened());
         }

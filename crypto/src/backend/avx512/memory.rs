@@ -76,11 +76,11 @@ impl<'a, const P: usize> Lanes<'a, P> {
         let text_len = stride.checked_sub(header + TAG_LEN).expect("a packet has room for header and tag");
         let mut starts = [spare.as_mut_ptr(); P];
         let mut advances = [0; P];
-        for ((start, advance), packet) in
-            starts.iter_mut().zip(&mut advances).zip(packets.chunks_exact_mut(stride))
-        {
-            *start = packet[header..].as_mut_ptr();
-            *advance = usize::MAX;
+        let there = packets.len() / stride;
+        let first = packets.as_mut_ptr().wrapping_add(header);
+        for lane in 0..there {
+            starts[lane] = first.wrapping_add(lane * stride);
+            advances[lane] = usize::MAX;
         }
         Self { starts, advances, text_len, texts: PhantomData }
     }

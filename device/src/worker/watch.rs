@@ -1,0 +1,170 @@
+//! Who watches the descriptors: each worker its own; but while little comes, the first one those of all.
+//!
+//! What this host answers to a packet comes to another worker's queue as often as not, and to wake another thread takes
+//! longer than all that is computed for a packet. So a lone packet and the answer to it are one worker's, whose code and
+//! data one processor has at hand; and the others are not disturbed. When there is a *rush*, the first worker gives back
+//! what it watches for others. Who finds it calm again lets itself be relieved.
+//!
+//! Nothing overtakes: whoever hands descriptors over has sent and delivered what it had read from them.
+
+use std::io;
+use std::sync::Arc;
+
+use adit_net::poll::{EventFd, Interest, Poller};
+
+use super::crew::FIRST;
+use super::{Worker, places};
+
+/// A turn of so many packets or trains, or of so many bytes, is a rush.
+const RUSH_PACKETS: usize = 8;
+const RUSH_BYTES: usize = 16 << 10;
+
+/// Whether a turn brought much.
+pub(super) fn is_rush(packets: usize, bytes: usize) -> bool {
+    packets >= RUSH_PACKETS || bytes >= RUSH_BYTES
+}
+
+/// What an event tells of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Source {
+    /// Sockets or watches have changed, or work waits in another's lane.
+    Waker,
+    /// A TUN queue of the device's.
+    Queue(usize),
+    /// The socket of a worker.
+    V4(usize),
+    /// The same for IPv6.
+    V6(usize),
+}
+
+impl Source {
+    const KINDS: u64 = 4;
+
+    fn token(self) -> u64 {
+        let (kind, number) = match self {
+            Source::Waker => (0, 0),
+            Source::Queue(number) => (1, number),
+            Source::V4(number) => (2, number),
+            Source::V6(number) => (3, number),
+        };
+        number as u64 * Self::KINDS + kind
+    }
+
+    pub(super) fn of(token: u64) -> Self {
+        let number = (token / Self::KINDS) as usize;
+        match token % Self::KINDS {
+            0 => Source::Waker,
+            1 => Source::Queue(number),
+            2 => Source::V4(number),
+            _ => Source::V6(number),
+        }
+    }
+}
+
+/// What a worker waits with, before it watches any descriptor.
+pub(super) fn poller(waker: &EventFd) -> io::Result<Poller> {
+    let poller = Poller::new()?;
+    poller.add(waker, Source::Waker.token(), Interest::Read)?;
+    Ok(poller)
+}
+
+impl Worker<'_> {
+    /// Takes up the device's sockets when they were changed, and descriptors that were handed over. Old sockets close when
+    /// the last worker has let go.
+    pub(super) fn follow(&mut self) {
+        self.device.crew.member(self.number).waker.clear();
+        let sockets = self.device.sockets();
+        if self.sockets.as_ref().map(Arc::as_ptr) != sockets.as_ref().map(Arc::as_ptr) {
+            self.watch(0);
+            self.sockets = sockets;
+        }
+        self.watch(self.device.crew.watch_of(self.number));
+    }
+
+    pub(super) fn watches(&self, owner: usize) -> bool {
+        self.watched & 1 << owner != 0
+    }
+
+    /// Whose queue this is; none if it was handed over since the events were fetched.
+    pub(super) fn owner_of(&self, index: usize) -> Option<usize> {
+        let (queues, workers) = (self.tun.queues().len(), self.device.crew.len());
+        (0..workers).find(|owner| self.watches(*owner) && places(queues, *owner, workers).contains(&index))
+    }
+
+    /// To be called after each turn of a queue or socket.
+    pub(super) fn turned(&mut self, is_rush: bool) {
+        let crew = &self.device.crew;
+        if crew.len() == 1 {
+            return;
+        }
+        if is_rush {
+            crew.rushes();
+            if self.watched != 1 << self.number {
+                self.finish();
+                self.watch(1 << self.number);
+                crew.relieve_nobody();
+            }
+        } else if self.number != FIRST && crew.is_calm() {
+            self.finish();
+            self.watch(0);
+            crew.relieve(self.number);
+        }
+    }
+
+    /// Sends and delivers all that was read.
+    pub(super) fn finish(&mut self) {
+        let (sender, receiver, _, mut ports) = self.parts();
+        sender.finish(&mut ports);
+        receiver.finish(&mut ports);
+    }
+
+    /// Watches the descriptors of these workers, and of no others.
+    fn watch(&mut self, wanted: u64) {
+        let (lost, gained) = (self.watched & !wanted, wanted & !self.watched);
+        self.watched = wanted;
+        for owner in (0..self.device.crew.len()).filter(|owner| (lost | gained) & 1 << owner != 0) {
+            if let Err(error) = self.watch_those_of(owner, gained & 1 << owner != 0) {
+                log::error!(
+                    "worker {} cannot wait for packets: {error}; set the interface down and up",
+                    self.number
+                );
+            }
+        }
+    }
+
+    fn watch_those_of(&self, owner: usize, is_gained: bool) -> io::Result<()> {
+        // Without sockets packets wait in the interface: what is sent right after it came up must not be lost.
+        let interest = if self.sockets.is_some() { Interest::Read } else { Interest::Trouble };
+        let queues = self.tun.queues();
+        for index in places(queues.len(), owner, self.device.crew.len()) {
+            match is_gained {
+                true => self.poller.add(&queues[index], Source::Queue(index).token(), interest)?,
+                false => self.poller.remove(&queues[index])?,
+            }
+        }
+        let Some(bound) = &self.sockets else { return Ok(()) };
+        let pair = &bound.sockets[owner];
+        for (socket, source) in [(&pair.v4, Source::V4(owner)), (&pair.v6, Source::V6(owner))] {
+            match (socket, is_gained) {
+                (Some(socket), true) => self.poller.add(socket, source.token(), Interest::Read)?,
+                (Some(socket), false) => self.poller.remove(socket)?,
+                (None, _) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_source_has_a_token_of_its_own() {
+        let sources =
+            (0..70).flat_map(|number| [Source::Queue(number), Source::V4(number), Source::V6(number)]);
+        for source in sources.chain([Source::Waker]) {
+            assert_eq!(Source::of(source.token()), source);
+        }
+    }
+}

@@ -22,6 +22,8 @@ const ENVIRONMENT: &str = "\
 Environment:
   LOG_LEVEL                  verbose, info, error or silent
   WG_PROCESS_FOREGROUND=1    the same as -f
+  WG_QUICK_USERSPACE_IMPLEMENTATION
+                             for up: a program that serves the interface instead of this one
   WG_TUN_FD, WG_UAPI_FD      descriptors of a TUN device and a listening UAPI socket to take over
   ADIT_NO_OFFLOAD            offloads to do without, as for --no-offload
   ADIT_CRYPTO=library        leave the packets' cryptography to AWS-LC, whatever the processor

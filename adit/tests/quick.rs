@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use common::adit;
 use common::machine::{Machine, OURS, RESOLV_CONF, THEIRS, assert_same};
 use lab::wg::Keypair;
-use lab::{needs, seconds, within};
+use lab::{Engine, Netns, needs, seconds, within};
 use nix::sys::signal::Signal;
 
 fn file(interface: &str, peers: &[&str]) -> String {
@@ -241,6 +241,42 @@ fn who_looks_up_a_name_can_be_stopped() {
     let status = up.wait(seconds(10)).expect("it ends");
     assert_eq!(status.code(), Some(143), "{}", up.log());
     assert_same(&before, &machine.state(), "");
+}
+
+/// With strict validation of sources, which forgets the mark otherwise.
+#[test]
+fn all_traffic_but_the_tunnels_own_goes_through_it() {
+    needs!("netns", "tun", "wg", "nft", "unshare", "ping");
+    let machine = Machine::new();
+    let [here, there] = [Keypair::generate(), Keypair::generate()];
+    let peer = Engine::start(&adit(), &machine.outside);
+    machine.outside.address("eth0", "192.0.2.1/24");
+    machine.outside.address("lo", "203.0.113.1/32");
+    machine.outside.address(peer.interface(), "10.0.0.2/24");
+    machine.outside.ip(&format!("link set {} up", peer.interface()));
+    peer.set_private_key(&there.private);
+    peer.set(&format!("listen-port 51820 peer {} allowed-ips 10.0.0.1/32", here.public));
+    machine.configure(&format!(
+        "[Interface]\nAddress = 10.0.0.1/24\nPrivateKey = {}\n\
+        [Peer]\nPublicKey = {}\nAllowedIPs = 0.0.0.0/0\nEndpoint = 192.0.2.1:51820\n",
+        here.private, there.public
+    ));
+    for interface in ["all", "eth0"] {
+        machine.ns.sysctl(&format!("net/ipv4/conf/{interface}/rp_filter"), "1");
+    }
+    let ping = |from: &Netns, to: &str| from.run(&format!("ping -c 1 -W 2 {to}")).success();
+    machine.ok("OURS up wg0");
+    assert!(ping(&machine.ns, "203.0.113.1"), "through the tunnel");
+    let received = peer.dump().peers[0].rx;
+    assert!(received > 0, "it did");
+    assert!(ping(&machine.ns, "192.0.2.1"), "to the neighbour");
+    assert_eq!(peer.dump().peers[0].rx, received, "past the tunnel");
+    // The inner address is not to be had from outside of the tunnel.
+    machine.outside.ip("route add 10.0.0.1/32 via 192.0.2.2 dev eth0 src 192.0.2.1");
+    assert!(!ping(&machine.outside, "10.0.0.1"), "packets that do not come from the tunnel");
+    machine.ok("nft delete table ip wg-quick-wg0");
+    assert!(ping(&machine.outside, "10.0.0.1"), "without the rule");
+    machine.ok("OURS down wg0");
 }
 
 fn full_tunnel(more: &str) -> String {

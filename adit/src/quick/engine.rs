@@ -2,6 +2,7 @@
 
 use std::env;
 use std::io;
+use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
 /// A program to be used instead of this one.
@@ -36,7 +37,6 @@ pub(super) fn command(interface: &str) -> io::Result<Command> {
         Some(program) => Command::new(program),
         // Whatever this program is called, the daemon is called adit.
         None => {
-            use std::os::unix::process::CommandExt as _;
             let mut own = Command::new(env::current_exe()?);
             own.arg0("adit");
             own

@@ -109,12 +109,16 @@ pub(super) fn remains(interface: &str, is_up: bool) -> Remains {
     }
 }
 
-/// Whether an interface that is gone was brought up and never taken down.
+/// Whether an interface that is gone was brought up by this program and never taken down.
+pub(super) fn is_noted(interface: &str) -> bool {
+    record::read(interface).is_some() || resolv_conf::is_replaced_for(interface)
+}
+
+/// Whether it was by any program.
 pub(super) fn is_left(interface: &str, remains: &Remains) -> bool {
     let table = format!(" wg-quick-{interface}");
     let comment = format!("\"wg-quick(8) rule for {interface}\"");
-    record::read(interface).is_some()
-        || remains.resolv_conf
+    is_noted(interface)
         || remains.nft.lines().any(|line| line.ends_with(&table))
         || remains.iptables.iter().any(|saved| saved.contains(&comment))
 }

@@ -180,10 +180,10 @@ fn bring_up(Up { change, engine }: &Up) -> Result<(), Failed> {
 
 /// What a daemon of this interface has left that ended before it was taken down.
 fn clear_away(file: &File) -> Result<(), Failed> {
-    let remains = look::remains(&file.interface, false);
-    if !look::is_left(&file.interface, &remains) {
+    if !look::is_noted(&file.interface) {
         return Ok(());
     }
+    let remains = look::remains(&file.interface, false);
     let system = look::system(&file.interface, &Get::default())?;
     let steps = plan::remove(&file.interface, &file.config, None, &system, &remains);
     Runner::new(file)?.run_whatever_fails(&steps)?;

@@ -18,13 +18,26 @@ pub const THEIRS: &str = "THEIRS";
 pub struct Machine {
     pub ns: Netns,
     /// Who answers for the way out.
-    _outside: Netns,
+    pub outside: Netns,
     directory: PathBuf,
     /// What else is mounted before a command runs.
     mounts: String,
     /// Where programs are looked for, besides its own.
     path: String,
 }
+
+/// What programs read in `/etc`, where it is there.
+const PROGRAMS_READ: [&str; 9] = [
+    "alternatives",
+    "group",
+    "hosts",
+    "iproute2",
+    "ld.so.cache",
+    "nsswitch.conf",
+    "passwd",
+    "protocols",
+    "services",
+];
 
 pub const RESOLV_CONF: &str = "nameserver 192.0.2.53\n";
 
@@ -40,12 +53,14 @@ impl Machine {
         }
         ns.ip("route add 198.51.100.0/24 via 192.0.2.1 mtu 1400");
         let directory = std::env::temp_dir().join(format!("adit-quick-{}", ns.name()));
-        for name in ["", "run", "run/wireguard", "bin"] {
+        for name in ["", "bin", "etc", "run", "run/wireguard"] {
             fs::create_dir(directory.join(name)).unwrap();
         }
-        Cmd::new(&format!("cp -a /etc {}", directory.join("etc").display())).run();
+        for name in PROGRAMS_READ {
+            Cmd::new(&format!("cp -a /etc/{name} {}/etc/", directory.display())).run();
+        }
         let path = std::env::var("PATH").unwrap();
-        let machine = Machine { ns, _outside: outside, directory, mounts: String::new(), path };
+        let machine = Machine { ns, outside, directory, mounts: String::new(), path };
         fs::create_dir_all(machine.path("etc/wireguard")).unwrap();
         machine.write("etc/resolv.conf", RESOLV_CONF, 0o644);
         let hosts = fs::read_to_string(machine.path("etc/hosts")).unwrap_or_default();

@@ -105,6 +105,35 @@ fn name_servers_and_commands() {
     assert_eq!(ours, theirs);
 }
 
+/// A `resolvectl` that does the same, where systemd-resolved has its socket.
+#[test]
+fn name_servers_for_systemd_resolved() {
+    needs!("netns", "tun", "wg", "unshare");
+    let machine = Machine::new();
+    fs::create_dir_all(machine.path("run/systemd/resolve")).unwrap();
+    machine.write("run/systemd/resolve/io.systemd.Resolve", "", 0o600);
+    machine.write("bin/resolvectl", RESOLVCONF, 0o755);
+    machine.configure(&file("DNS = 192.0.2.1, corp.example\nPostUp = exit 4", &[]));
+    assert_eq!(machine.run("OURS up wg0").code(), 4);
+    let asked = fs::read_to_string(machine.path("run/asked")).unwrap();
+    assert_eq!(asked, "dns wg0 192.0.2.1\ndomain wg0 ~. corp.example\nrevert wg0\n");
+    assert_eq!(machine.resolv_conf(), RESOLV_CONF);
+}
+
+/// What was told to `resolvconf` is taken back when the daemon has died, too.
+#[test]
+fn name_servers_of_a_dead_daemon() {
+    needs!("netns", "tun", "wg", "unshare");
+    let machine = Machine::new();
+    machine.write("bin/resolvconf", RESOLVCONF, 0o755);
+    machine.configure(&file("DNS = 192.0.2.1", &[]));
+    machine.ok("OURS up wg0");
+    machine.kill_all();
+    machine.ok("OURS down wg0");
+    let asked = fs::read_to_string(machine.path("run/asked")).unwrap();
+    assert_eq!(asked, "-a wg0 -m 0 -x\nnameserver 192.0.2.1\n-d wg0 -f\n");
+}
+
 #[test]
 fn without_a_manager_the_file_is_replaced() {
     needs!("netns", "tun", "wg", "unshare");

@@ -1,7 +1,7 @@
 //! A machine whose files and network are its own, for programs that change them.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
 
 use lab::{Cmd, Netns, Output, seconds, within};
@@ -60,12 +60,30 @@ impl Machine {
             Cmd::new(&format!("cp -a /etc/{name} {}/etc/", directory.display())).run();
         }
         let path = std::env::var("PATH").unwrap();
-        let machine = Machine { ns, outside, directory, mounts: String::new(), path };
+        let mut machine = Machine { ns, outside, directory, mounts: String::new(), path };
+        if lab::require::find("resolvconf").is_some() {
+            machine.hide("resolvconf");
+        }
         fs::create_dir_all(machine.path("etc/wireguard")).unwrap();
         machine.write("etc/resolv.conf", RESOLV_CONF, 0o644);
         let hosts = fs::read_to_string(machine.path("etc/hosts")).unwrap_or_default();
         machine.write("etc/hosts", &format!("{hosts}\n198.51.100.1 peer.test\n"), 0o644);
         machine
+    }
+
+    /// From now on there are all programs but this one.
+    fn hide(&mut self, program: &str) {
+        let programs = self.path("programs");
+        fs::create_dir(&programs).unwrap();
+        for directory in std::env::split_paths(&self.path) {
+            for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+                if entry.file_name() != program {
+                    // What comes first counts.
+                    let _ = symlink(entry.path(), programs.join(entry.file_name()));
+                }
+            }
+        }
+        self.path = programs.to_str().unwrap().to_owned();
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -89,7 +107,7 @@ impl Machine {
     pub fn leave_only(&mut self, programs: &[&str]) {
         for program in programs {
             let path = lab::require::find(program).unwrap_or_else(|| panic!("{program} is missing"));
-            std::os::unix::fs::symlink(path, self.path("bin").join(program)).unwrap();
+            symlink(path, self.path("bin").join(program)).unwrap();
         }
         self.path.clear();
     }

@@ -6,6 +6,7 @@ mod daemon;
 mod demo;
 mod logger;
 mod offloads;
+mod quick;
 mod status;
 mod wg;
 
@@ -21,6 +22,8 @@ const ENVIRONMENT: &str = "\
 Environment:
   LOG_LEVEL                  verbose, info, error or silent
   WG_PROCESS_FOREGROUND=1    the same as -f
+  WG_QUICK_USERSPACE_IMPLEMENTATION
+                             for up: a program that serves the interface instead of this one
   WG_TUN_FD, WG_UAPI_FD      descriptors of a TUN device and a listening UAPI socket to take over
   ADIT_NO_OFFLOAD            offloads to do without, as for --no-offload
   ADIT_CRYPTO=library        leave the packets' cryptography to AWS-LC, whatever the processor
@@ -49,6 +52,8 @@ enum Command {
     Demo(demo::Args),
     /// Tell which offloads of the kernel running engines use, and how often each served and failed
     Status(status::Args),
+    #[command(flatten)]
+    Quick(quick::Invocation),
     #[command(flatten)]
     Wg(wg::Invocation),
 }
@@ -80,10 +85,14 @@ fn main() -> ExitCode {
     if args.first().is_some_and(|name| wg::is_called(name)) {
         return wg::main(&args);
     }
+    if args.first().is_some_and(|name| quick::is_called(name)) {
+        return quick::main(&args);
+    }
     let cli = Cli::parse_from(args);
     match (cli.command, &cli.daemon.interface) {
         (Some(Command::Demo(args)), _) => demo::run(&args),
         (Some(Command::Status(args)), _) => status::run(&args),
+        (Some(Command::Quick(invocation)), _) => invocation.run(),
         (Some(Command::Wg(invocation)), _) => invocation.run(),
         (None, Some(interface)) => daemon::run(interface, &cli.daemon),
         (None, None) => {

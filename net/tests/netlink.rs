@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use adit_net::netlink::{
-    Config, Generic, Link, LinkEvent, LinkMonitor, Route, RouteLookup, RouteMonitor, if_index,
+    Config, Entry, Generic, Link, LinkEvent, LinkMonitor, Route, RouteLookup, RouteMonitor, Rule, if_index,
 };
 use adit_net::netns;
 use adit_net::poll::{Events, Interest, Poller};
@@ -307,6 +307,59 @@ fn interfaces_of_the_kernels_wireguard() {
                 assert_eq!(network.config.wireguards().unwrap(), [wg0]);
             }
             Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EOPNOTSUPP), "a kernel without it"),
+        }
+    });
+}
+
+#[test]
+fn rules_come_and_go() {
+    isolated(|network| {
+        let before = network.config.rules().unwrap();
+        let marked = |v6| Rule {
+            v6,
+            priority: None,
+            fwmark: Some(51820),
+            invert: true,
+            table: 51820,
+            suppress_prefix_len: None,
+        };
+        let main =
+            |v6| Rule { fwmark: None, invert: false, table: 254, suppress_prefix_len: Some(0), ..marked(v6) };
+        for rule in [marked(false), main(false), marked(true), main(true)] {
+            network.config.add_rule(&rule).unwrap();
+        }
+        let mut rules = network.config.rules().unwrap();
+        rules.retain(|rule| !before.contains(rule));
+        let without_priority: Vec<Rule> = rules.iter().map(|rule| Rule { priority: None, ..*rule }).collect();
+        // The later is asked first.
+        assert_eq!(without_priority, [main(false), marked(false), main(true), marked(true)]);
+        assert_eq!(rules[0].priority.unwrap() + 1, rules[1].priority.unwrap());
+        for rule in &rules {
+            network.config.delete_rule(rule).unwrap();
+        }
+        assert_eq!(network.config.rules().unwrap(), before);
+        assert_eq!(network.config.delete_rule(&rules[0]).unwrap_err().raw_os_error(), Some(2));
+    });
+}
+
+#[test]
+fn routes_of_other_tables_are_told() {
+    isolated(|network| {
+        let left = add_pair(&mut network.config);
+        network.config.set_mtu(left, 1400).unwrap();
+        network.config.set_up(left, true).unwrap();
+        network.config.set_up(if_index("right").unwrap(), true).unwrap();
+        assert_eq!(network.config.mtu(left).unwrap(), 1400);
+        network.config.add_route_in(51820, left, ip("0.0.0.0"), 0).unwrap();
+        network.config.add_route_in(254, left, ip("192.0.2.0"), 24).unwrap();
+        network.config.add_route_in(51821, left, ip("::"), 0).unwrap();
+        let routes = network.config.routes().unwrap();
+        for (table, destination, prefix_len) in
+            [(51820, "0.0.0.0", 0), (254, "192.0.2.0", 24), (51821, "::", 0)]
+        {
+            let entry =
+                Entry { table, ifindex: Some(left), destination: ip(destination), prefix_len, mtu: None };
+            assert!(routes.contains(&entry), "{entry:?} in {routes:?}");
         }
     });
 }

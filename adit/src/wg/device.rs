@@ -15,7 +15,7 @@ use crate::client;
 
 /// Why a device cannot be shown or changed.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     error: io::Error,
     /// What the system's number does not say.
     hint: Option<String>,
@@ -41,7 +41,7 @@ impl From<AnswerError> for Refusal {
 }
 
 /// The names of all devices: the kernel's, then those of userspace programs that answer.
-pub(super) fn list() -> io::Result<Vec<String>> {
+pub(crate) fn list() -> io::Result<Vec<String>> {
     let mut names: Vec<String> = Config::open()?.wireguards()?.into_iter().map(|link| link.name).collect();
     let entries = match fs::read_dir(DIRECTORY) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(names),
@@ -56,7 +56,7 @@ pub(super) fn list() -> io::Result<Vec<String>> {
 }
 
 /// What a device says about itself.
-pub(super) fn get(name: &str) -> Result<Get, Refusal> {
+pub(crate) fn get(name: &str) -> Result<Get, Refusal> {
     if is_userspace(name) {
         let answer = client::request(&socket_path(name), b"get=1\n\n")?;
         return Ok(parse_get(&answer, |scope| if_index(scope).ok())?);
@@ -69,7 +69,7 @@ pub(super) fn get(name: &str) -> Result<Get, Refusal> {
 }
 
 /// Asks a device for a change.
-pub(super) fn set(name: &str, set: &Set) -> Result<(), Refusal> {
+pub(crate) fn set(name: &str, set: &Set) -> Result<(), Refusal> {
     if is_userspace(name) {
         let answer = client::request(&socket_path(name), &write_set(set))?;
         return Ok(parse_set_answer(&answer)?);

@@ -17,7 +17,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 
 /// The endpoint's address; the first, if there are several.
-pub(super) fn resolve(endpoint: &Endpoint) -> Result<SocketAddr, Failed> {
+pub(crate) fn resolve(endpoint: &Endpoint) -> Result<SocketAddr, Failed> {
     let mut retries = retries()?;
     if let Some(address) = endpoint.address() {
         return Ok(address);

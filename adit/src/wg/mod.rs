@@ -2,11 +2,11 @@
 //!
 //! `adit` is `wg` when it is called by that name, through a link; `adit show` and so on are the same.
 
-mod device;
-mod endpoint;
+pub(crate) mod device;
+pub(crate) mod endpoint;
 mod keys;
 mod set;
-mod setconf;
+pub(crate) mod setconf;
 mod show;
 
 use std::ffi::{OsStr, OsString};
@@ -57,7 +57,7 @@ impl Call<'_> {
 }
 
 /// It failed, and standard error says why.
-struct Failed;
+pub(crate) struct Failed;
 
 impl Failed {
     /// Says why, in one line or more.
@@ -165,7 +165,7 @@ fn say(text: &[u8]) -> ExitCode {
 }
 
 /// Prints to standard output. A reader that has gone away is told nothing.
-fn print(text: &[u8]) -> Result<(), Failed> {
+pub(crate) fn print(text: &[u8]) -> Result<(), Failed> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => Failed,
@@ -174,7 +174,7 @@ fn print(text: &[u8]) -> Result<(), Failed> {
 }
 
 /// An error as C programs tell it: without its number.
-fn reason(error: &io::Error) -> String {
+pub(crate) fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     text.rfind(" (os error ").map_or(text.as_str(), |end| &text[..end]).to_owned()
 }

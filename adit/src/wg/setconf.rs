@@ -48,7 +48,7 @@ fn configuration<'a>(call: &'a Call<'_>, mode: Mode) -> Result<(&'a str, Draft),
     Ok((interface, draft))
 }
 
-fn read(path: &str) -> Result<SecretText, Failed> {
+pub(crate) fn read(path: &str) -> Result<SecretText, Failed> {
     let mut file =
         File::open(path).map_err(|error| Failed::because(format_args!("fopen: {}", reason(&error))))?;
     let mut content = SecretText::default();

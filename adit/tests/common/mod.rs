@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
 pub mod link;
+pub mod machine;
 pub mod traffic;
 
 use std::env;

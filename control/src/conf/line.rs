@@ -47,7 +47,7 @@ fn is_space(char: char) -> bool {
 }
 
 /// `text` with everything that could be a key in base64 hidden.
-pub(super) fn without_keys(text: &str) -> String {
+pub(crate) fn without_keys(text: &str) -> String {
     let is_base64 = |char: char| char.is_ascii_alphanumeric() || matches!(char, '+' | '/');
     let (mut out, mut rest) = (String::with_capacity(text.len()), text);
     while let Some(start) = rest.find(is_base64) {

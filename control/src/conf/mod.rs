@@ -6,8 +6,8 @@
 //! The first line of every [`Error`] is the one that wireguard-tools prints, since programs look for it. What comes after
 //! says where, and what was expected. A key is never repeated in it.
 
-mod error;
-mod line;
+pub(crate) mod error;
+pub(crate) mod line;
 mod read;
 mod sync;
 pub mod value;

@@ -48,7 +48,7 @@ pub fn if_name(index: u32) -> Option<String> {
 /// Changes and questions over one socket, in the network namespace that it was opened in.
 ///
 /// Every change needs `CAP_NET_ADMIN` there (`EPERM`) and an interface that exists (`ENODEV`).
-pub struct Config(NetlinkSocket);
+pub struct Config(pub(super) NetlinkSocket);
 
 impl Config {
     /// Opens the socket in the network namespace of the calling thread.
@@ -286,7 +286,7 @@ fn route(ifindex: u32, destination: IpAddr, prefix_len: u8, gateway: Option<IpAd
     route
 }
 
-fn family(ip: IpAddr) -> AddressFamily {
+pub(super) fn family(ip: IpAddr) -> AddressFamily {
     match ip {
         IpAddr::V4(_) => AddressFamily::Inet,
         IpAddr::V6(_) => AddressFamily::Inet6,

@@ -1,0 +1,48 @@
+//! Who moves an interface's packets.
+
+use std::env;
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+/// A program to be used instead of this one.
+const USERSPACE_IMPLEMENTATION: &str = "WG_QUICK_USERSPACE_IMPLEMENTATION";
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Engine {
+    /// This program, or the one that WG_QUICK_USERSPACE_IMPLEMENTATION names
+    #[default]
+    Adit,
+    /// The Linux kernel
+    Kernel,
+}
+
+impl Engine {
+    /// The program that serves an interface, unless the kernel does.
+    pub(super) fn program(self) -> Option<String> {
+        match self {
+            Engine::Adit => Some(other().unwrap_or_else(|| "adit".to_owned())),
+            Engine::Kernel => None,
+        }
+    }
+}
+
+fn other() -> Option<String> {
+    env::var(USERSPACE_IMPLEMENTATION).ok().filter(|program| !program.is_empty())
+}
+
+/// The command that starts it.
+pub(super) fn command(interface: &str) -> io::Result<Command> {
+    let mut command = match other() {
+        Some(program) => Command::new(program),
+        // Whatever this program is called, the daemon is called adit.
+        None => {
+            let mut own = Command::new(env::current_exe()?);
+            own.arg0("adit");
+            own
+        }
+    };
+    // It is to return when the interface is ready.
+    command.arg(interface).env_remove("WG_PROCESS_FOREGROUND");
+    Ok(command)
+}

@@ -1,0 +1,250 @@
+//! `wg-quick`, as wireguard-tools has it (wg-quick(8)): an interface from one file, and back.
+//!
+//! `adit` is `wg-quick` when it is called by that name, through a link; `adit up` and so on are the same. What is done is
+//! decided by `adit_control::quick`; this reads the system and carries the plans out.
+
+mod engine;
+mod file;
+mod look;
+mod programs;
+mod record;
+mod replace;
+mod resolv_conf;
+mod run;
+mod save;
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use adit_control::Get;
+use adit_control::quick::{Step, plan};
+use adit_net::netlink::if_index;
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+
+use self::engine::Engine;
+use self::file::File;
+use self::run::Runner;
+use crate::wg;
+
+/// The interface of `wg-quick`.
+#[derive(Parser)]
+#[command(name = "wg-quick", about = "Set up a WireGuard interface from one file")]
+struct Cli {
+    #[command(subcommand)]
+    invocation: Invocation,
+}
+
+/// A subcommand of `adit`, or of `wg-quick`.
+#[derive(Subcommand)]
+pub(crate) enum Invocation {
+    /// Bring an interface up as its file says: wg-quick up
+    Up(Up),
+    /// Take it down, and undo all of that
+    Down(Change),
+    /// Write an interface's state into its file
+    Save(Which),
+    /// Print a file without what only wg-quick understands
+    Strip(Which),
+}
+
+#[derive(Args)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    change: Change,
+    /// Who moves the packets
+    #[arg(long, value_enum, default_value_t)]
+    engine: Engine,
+}
+
+#[derive(Args)]
+pub(crate) struct Change {
+    /// Only print what would be done
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    which: Which,
+}
+
+#[derive(Args)]
+pub(crate) struct Which {
+    /// An interface, whose file is /etc/wireguard/INTERFACE.conf, or a file called INTERFACE.conf
+    #[arg(value_name = "INTERFACE")]
+    name: String,
+}
+
+/// It failed, and standard error says why. It carries what to exit with.
+struct Failed(u8);
+
+impl Failed {
+    /// Says why, as this program.
+    fn because(why: impl std::fmt::Display) -> Failed {
+        eprintln!("{}: {why}", program());
+        Failed(1)
+    }
+}
+
+impl From<wg::Failed> for Failed {
+    fn from(_: wg::Failed) -> Failed {
+        Failed(1)
+    }
+}
+
+/// The program's name as it was called.
+fn program() -> String {
+    let name = env::args_os().next().unwrap_or_default();
+    Path::new(&name).file_name().unwrap_or(OsStr::new("adit")).display().to_string()
+}
+
+/// Whether the program was called as `wg-quick`.
+pub(crate) fn is_called(argv0: &OsStr) -> bool {
+    Path::new(argv0).file_name().is_some_and(|name| name == "wg-quick")
+}
+
+/// Runs `wg-quick` with all its arguments, the first of which is its name.
+pub(crate) fn main(args: &[OsString]) -> ExitCode {
+    let asks = args.len() == 2 && args.last().is_some_and(|arg| arg == "help");
+    match Cli::try_parse_from(args) {
+        Ok(cli) => cli.invocation.run(),
+        Err(error) if asks || error.kind() == clap::error::ErrorKind::DisplayHelp => {
+            eprint!("{}", Cli::command().render_long_help());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprint!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Invocation {
+    pub(crate) fn run(&self) -> ExitCode {
+        let done = self.become_root().and_then(|()| match self {
+            Invocation::Up(up) => bring_up(up),
+            Invocation::Down(change) => take_down(change),
+            Invocation::Save(which) => save_it(which),
+            Invocation::Strip(which) => strip(which),
+        });
+        match done {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(Failed(code)) => ExitCode::from(code),
+        }
+    }
+
+    /// Starts the program once more, through sudo, unless this is root or only looks.
+    fn become_root(&self) -> Result<(), Failed> {
+        let only_looks = match self {
+            Invocation::Up(Up { change, .. }) | Invocation::Down(change) => change.dry_run,
+            Invocation::Save(_) => false,
+            Invocation::Strip(which) => file::is_readable(&which.name),
+        };
+        if only_looks || programs::is_root() {
+            return Ok(());
+        }
+        let prompt =
+            format!("{} must be run as root. Please enter the password for %u to continue: ", program());
+        let own = env::current_exe().map_err(|error| Failed::because(wg::reason(&error)))?;
+        let mut sudo = Command::new("sudo");
+        sudo.args(["-p", &prompt, "--"]).arg(own).args(env::args_os().skip(1));
+        let error = sudo.exec();
+        Err(Failed::because(format_args!("this takes root, and sudo cannot be run: {}", wg::reason(&error))))
+    }
+}
+
+fn bring_up(Up { change, engine }: &Up) -> Result<(), Failed> {
+    let file = File::read(&change.which.name)?;
+    let draft = file.draft()?;
+    if if_index(&file.interface).is_ok() {
+        return Err(Failed::because(format_args!("`{}' already exists", file.interface)));
+    }
+    let begin = plan::begin(&file.interface, &file.config, engine.program().as_deref());
+    if change.dry_run {
+        let set = draft.resolve(|endpoint| wg::endpoint::resolve(endpoint).map_err(Failed::from))?;
+        let device = plan::predicted(&set);
+        let system = look::system(&file.interface, &device)?;
+        run::show(&file.interface, &begin);
+        run::show(&file.interface, &plan::finish(&file.interface, &file.config, &device, &system));
+        return Ok(());
+    }
+    clear_away(&file)?;
+    let mut runner = Runner::new(&file)?;
+    runner.all_or_nothing(|runner| {
+        runner.run(&begin)?;
+        let device = get(&file.interface)?;
+        let system = look::system(&file.interface, &device)?;
+        runner.run(&plan::finish(&file.interface, &file.config, &device, &system))
+    })
+}
+
+/// What a daemon of this interface has left that ended before it was taken down.
+fn clear_away(file: &File) -> Result<(), Failed> {
+    if !look::is_noted(&file.interface) {
+        return Ok(());
+    }
+    let remains = look::remains(&file.interface, false);
+    let system = look::system(&file.interface, &Get::default())?;
+    let steps = plan::remove(&file.interface, &file.config, None, &system, &remains);
+    Runner::new(file)?.run_whatever_fails(&steps)?;
+    record::forget(&file.interface);
+    Ok(())
+}
+
+fn take_down(change: &Change) -> Result<(), Failed> {
+    let file = File::read(&change.which.name)?;
+    let interface = &file.interface;
+    let device = is_device(interface)?.then(|| get(interface)).transpose()?;
+    let remains = look::remains(interface, device.is_some());
+    if device.is_none() && !look::is_left(interface, &remains) {
+        return Err(not_a_device(interface));
+    }
+    let system = look::system(interface, &Get::default())?;
+    let steps = plan::down(interface, &file.config, device.as_ref(), &system, &remains);
+    if change.dry_run {
+        run::show(interface, &steps);
+        return Ok(());
+    }
+    if device.is_none() {
+        eprintln!("{}: `{interface}' has gone without being taken down", program());
+    }
+    let mut runner = Runner::new(&file)?;
+    match device {
+        Some(_) => runner.run_down(&steps)?,
+        None => runner.run_whatever_fails(&steps)?,
+    }
+    record::forget(interface);
+    Ok(())
+}
+
+fn save_it(which: &Which) -> Result<(), Failed> {
+    let file = File::read(&which.name)?;
+    if !is_device(&file.interface)? {
+        return Err(not_a_device(&file.interface));
+    }
+    Runner::new(&file)?.run(&[Step::Save])
+}
+
+fn strip(which: &Which) -> Result<(), Failed> {
+    let file = File::read(&which.name)?;
+    wg::print(&file.config.stripped)?;
+    Ok(wg::print(b"\n")?)
+}
+
+/// Whether there is such a device, here: userspace ones of all network namespaces have their sockets in one directory.
+fn is_device(interface: &str) -> Result<bool, Failed> {
+    let devices = wg::device::list();
+    let devices = devices.map_err(|error| {
+        Failed::because(format_args!("Unable to list interfaces: {}", wg::reason(&error)))
+    })?;
+    Ok(devices.iter().any(|device| device == interface) && if_index(interface).is_ok())
+}
+
+fn get(interface: &str) -> Result<Get, Failed> {
+    wg::device::get(interface)
+        .map_err(|error| Failed::because(format_args!("Unable to access interface: {error}")))
+}
+
+fn not_a_device(interface: &str) -> Failed {
+    Failed::because(format_args!("`{interface}' is not a WireGuard interface"))
+}

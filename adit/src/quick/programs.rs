@@ -1,0 +1,67 @@
+//! Programs of the system: finding them, and running them.
+
+use std::env;
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+
+use adit_control::quick::Program;
+use adit_net::process::unblock_signals;
+
+/// How a program is told to read what is given to it.
+const SHOWN: &str = "/dev/fd/63";
+const STDIN: &str = "/dev/stdin";
+
+pub(super) fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}
+
+/// Where a program is.
+pub(super) fn find(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    let is_program = |path: &PathBuf| {
+        fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.mode() & 0o111 != 0)
+    };
+    env::split_paths(&path).map(|directory| directory.join(name)).find(is_program)
+}
+
+/// Runs a program of a plan. What it prints is shown.
+pub(super) fn run(program: &Program) -> io::Result<ExitStatus> {
+    let mut words = program.words.iter().map(|word| if word == SHOWN { STDIN } else { word });
+    let mut command = Command::new(words.next().unwrap_or_default());
+    let mut child = unblock_signals(command.args(words).stdin(Stdio::piped())).spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that does not read has its reasons, and its status tells.
+        let _ = stdin.write_all(program.input.as_bytes());
+    }
+    child.wait()
+}
+
+/// What a program prints on standard output, if it is there and succeeds.
+pub(super) fn output(name: &str, args: &[&str]) -> Option<String> {
+    let mut command = Command::new(find(name)?);
+    let output =
+        unblock_signals(command.args(args).stdin(Stdio::null()).stderr(Stdio::null())).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Runs a command of the user's, as `bash` does after `set -e -o pipefail`.
+pub(super) fn hook(command: &str) -> io::Result<ExitStatus> {
+    let mut bash = Command::new("bash");
+    bash.args(["-e", "-o", "pipefail", "-O", "extglob", "-c", "--", command]).env("LC_ALL", "C");
+    // Where this program is, its links are too: wg, for one.
+    if let Some(directory) = own_directory() {
+        let path = env::var_os("PATH").unwrap_or_default();
+        let paths = [directory].into_iter().chain(env::split_paths(&path));
+        if let Ok(path) = env::join_paths(paths) {
+            bash.env("PATH", path);
+        }
+    }
+    unblock_signals(&mut bash).status()
+}
+
+fn own_directory() -> Option<PathBuf> {
+    Some(env::current_exe().ok()?.parent()?.to_owned())
+}

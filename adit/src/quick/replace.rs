@@ -1,0 +1,63 @@
+//! Writing a file as a whole: whoever reads it sees what was there before or all of what is there now.
+
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// Puts a file of this content and mode at `path`. What is there, even if it is a symbolic link, is replaced and not
+/// followed; a file beside it has the content first, and only its owner can open that.
+pub(super) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let beside = beside(path);
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let written = write_new(&beside, content, mode).and_then(|()| fs::rename(&beside, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&beside);
+        return written;
+    }
+    // The name is to last as the content does.
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::File::open(directory)?.sync_all()
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".tmp");
+    name.into()
+}
+
+/// A new file: `create_new` refuses a symbolic link that somebody puts there meanwhile.
+fn write_new(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(content)?;
+    file.set_permissions(Permissions::from_mode(mode))?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn links_are_replaced_and_not_followed() {
+        let directory = std::env::temp_dir().join(format!("adit-replace-{}", std::process::id()));
+        fs::create_dir(&directory).unwrap();
+        let [path, target] = ["wg0.conf", "target"].map(|name| directory.join(name));
+        fs::write(&target, "target").unwrap();
+        for link in [&path, &beside(&path)] {
+            symlink(&target, link).unwrap();
+        }
+        replace(&path, b"new", 0o600).unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"target");
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        let metadata = fs::symlink_metadata(&path).unwrap();
+        assert!(metadata.is_file() && metadata.permissions().mode() & 0o777 == 0o600);
+        assert!(!beside(&path).exists());
+        fs::remove_dir_all(&directory).unwrap();
+    }
+}

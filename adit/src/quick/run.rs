@@ -1,0 +1,277 @@
+//! Carrying a plan out, step by step, and back if one fails.
+
+use std::io;
+use std::process::ExitStatus;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use adit_control::Set;
+use adit_control::conf::Draft;
+use adit_control::quick::{Address, Route, Rule, Step};
+use adit_device::uapi::socket_path;
+use adit_net::netlink::{self, Config, if_index};
+use adit_net::process::{Signal, SignalFd, unblock_signals};
+
+use super::file::File;
+use super::record::{self, Record};
+use super::{Failed, engine, programs, resolv_conf, save};
+use crate::client::is_served;
+use crate::wg;
+
+const MAIN: u32 = 254;
+/// How often to look for a signal while a name is looked up.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How long a daemon may take to end.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Prints a plan instead of carrying it out, each command with what is given to it.
+pub(super) fn show(interface: &str, steps: &[Step]) {
+    for step in steps {
+        println!("[#] {}", step.command(interface));
+        for line in step.input().lines() {
+            println!("    {line}");
+        }
+    }
+}
+
+/// Carries plans out for one interface.
+pub(super) struct Runner<'a> {
+    file: &'a File,
+    system: Config,
+    /// Those who ask to end are heard between steps.
+    signals: SignalFd,
+    /// What takes back what was done, the last last.
+    undo: Vec<Step>,
+}
+
+/// Why a step failed.
+enum Trouble {
+    /// Standard error says it already.
+    Told(u8),
+    /// A system call.
+    Error(io::Error),
+    /// One of netlink.
+    Netlink(io::Error),
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Trouble {
+        Trouble::Error(error)
+    }
+}
+
+impl<'a> Runner<'a> {
+    pub(super) fn new(file: &'a File) -> Result<Runner<'a>, Failed> {
+        let failed = |error: io::Error| Failed::because(wg::reason(&error));
+        let system = Config::open().map_err(failed)?;
+        let signals = SignalFd::new(&[Signal::Terminate, Signal::Interrupt]).map_err(failed)?;
+        Ok(Runner { file, system, signals, undo: Vec::new() })
+    }
+
+    /// Does `work`; if it fails, takes back all that it did, the last first.
+    pub(super) fn all_or_nothing(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<(), Failed>,
+    ) -> Result<(), Failed> {
+        let result = work(self);
+        if result.is_err() {
+            let undo: Vec<Step> = self.undo.drain(..).rev().collect();
+            let _ = self.run_whatever_fails(&undo);
+            // The note on an interface that somebody else has brought up meanwhile is not ours.
+            if undo.contains(&Step::DeleteLink) {
+                record::forget(&self.file.interface);
+            }
+        }
+        result
+    }
+
+    /// Runs steps until one fails, or somebody asks to end.
+    pub(super) fn run(&mut self, steps: &[Step]) -> Result<(), Failed> {
+        for step in steps {
+            self.step(step)?;
+            self.undo.extend(step.undo());
+            if let Some(signal) = self.signal() {
+                return Err(Failed(signal.exit_code()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes an interface down. A command of the user's that fails stops it, and so does a file that cannot be saved;
+    /// what else fails is left behind, and counts where traffic would still take its way.
+    pub(super) fn run_down(&mut self, steps: &[Step]) -> Result<(), Failed> {
+        let mut result = Ok(());
+        for step in steps {
+            match (self.step(step), step) {
+                (Err(failed), Step::Hook(_) | Step::Save) => return Err(failed),
+                (Err(failed), Step::DeleteRule(_) | Step::DeleteLink) => result = Err(failed),
+                _ => {}
+            }
+        }
+        result
+    }
+
+    /// Runs all steps.
+    pub(super) fn run_whatever_fails(&mut self, steps: &[Step]) -> Result<(), Failed> {
+        steps.iter().map(|step| self.step(step)).fold(Ok(()), Result::and)
+    }
+
+    fn signal(&self) -> Option<Signal> {
+        self.signals.read().ok().flatten()
+    }
+
+    /// Runs one step, after saying so. If it fails, standard error says why.
+    fn step(&mut self, step: &Step) -> Result<(), Failed> {
+        eprintln!("[#] {}", step.command(&self.file.interface));
+        self.perform(step).map_err(|trouble| match trouble {
+            Trouble::Told(code) => Failed(code),
+            Trouble::Netlink(error) => {
+                eprintln!("RTNETLINK answers: {}", wg::reason(&error));
+                Failed(2)
+            }
+            Trouble::Error(error) => Failed::because(wg::reason(&error)),
+        })
+    }
+
+    fn perform(&mut self, step: &Step) -> Result<(), Trouble> {
+        let interface = self.file.interface.as_str();
+        let netlink = match step {
+            Step::AddLink => return self.add_link(),
+            Step::StartEngine(program) => return self.start_engine(program),
+            Step::Hook(command) => return told(programs::hook(command)?),
+            Step::Configure => return self.configure(),
+            Step::SetFwmark(mark) => {
+                return self.set(&Set { fwmark: Some(*mark), ..Set::default() });
+            }
+            Step::Run(program) => {
+                let name = &program.words[0];
+                return told(programs::run(program).map_err(|error| named(name, &error))?);
+            }
+            Step::SetSrcValidMark => return Ok(record::set_src_valid_mark(interface)?),
+            Step::UnsetSrcValidMark => return Ok(record::unset_src_valid_mark(interface)?),
+            Step::ReplaceResolvConf(content) => return Ok(resolv_conf::set(interface, content)?),
+            Step::RestoreResolvConf => return Ok(resolv_conf::restore(interface)?),
+            Step::Save => return Ok(save::save(self.file)?),
+            Step::DeleteLink => self.delete_link(),
+            Step::AddAddress(Address { ip, prefix_len, .. }) => {
+                self.with_link(|system, link| system.add_address(link, *ip, *prefix_len))
+            }
+            Step::SetUp(mtu) => self.with_link(|system, link| {
+                system.set_mtu(link, *mtu)?;
+                system.set_up(link, true)
+            }),
+            Step::AddRoute(Route { prefix, table }) => {
+                let table = table.as_ref().map_or(MAIN, |(_, number)| *number);
+                self.with_link(|system, link| system.add_route_in(table, link, prefix.addr(), prefix.len()))
+            }
+            Step::AddRule(rule) => self.system.add_rule(&netlink_rule(rule)),
+            Step::DeleteRule(rule) => self.system.delete_rule(&netlink_rule(rule)),
+        };
+        netlink.map_err(Trouble::Netlink)
+    }
+
+    fn with_link<T>(&mut self, change: impl FnOnce(&mut Config, u32) -> io::Result<T>) -> io::Result<T> {
+        let link = if_index(&self.file.interface)?;
+        change(&mut self.system, link)
+    }
+
+    fn add_link(&mut self) -> Result<(), Trouble> {
+        let interface = &self.file.interface;
+        self.system.add_wireguard(interface).map_err(|error| match error.kind() {
+            io::ErrorKind::Unsupported => {
+                Trouble::Error(io::Error::other("the kernel has no WireGuard: use --engine adit"))
+            }
+            _ => Trouble::Netlink(error),
+        })?;
+        self.note()
+    }
+
+    /// An interface that cannot be noted does not stay.
+    fn note(&mut self) -> Result<(), Trouble> {
+        record::write(&self.file.interface, Record::default()).map_err(|error| {
+            let _ = self.delete_link();
+            named("cannot be noted", &error).into()
+        })
+    }
+
+    fn start_engine(&mut self, program: &str) -> Result<(), Trouble> {
+        let interface = &self.file.interface;
+        let mut command = engine::command(interface)?;
+        told(unblock_signals(&mut command).status().map_err(|error| named(program, &error))?)?;
+        if if_index(interface).is_err() {
+            let why = format!("{program} has made no interface `{interface}'");
+            return Err(Trouble::Error(io::Error::other(why)));
+        }
+        self.note()
+    }
+
+    /// Gives the device what the file says. Names may take long to look up, and who asks to end is not kept waiting.
+    fn configure(&self) -> Result<(), Trouble> {
+        let draft = self.file.draft().map_err(|Failed(code)| Trouble::Told(code))?;
+        for warning in &draft.warnings {
+            eprintln!("{warning}");
+        }
+        let set = self.resolve(draft)?;
+        self.set(&set)
+    }
+
+    fn set(&self, set: &Set) -> Result<(), Trouble> {
+        wg::device::set(&self.file.interface, set).map_err(|error| {
+            let why = format!("Unable to modify interface: {error}");
+            Trouble::Error(io::Error::other(why))
+        })
+    }
+
+    fn resolve(&self, draft: Draft) -> Result<Set, Trouble> {
+        if draft.endpoints.is_empty() {
+            return Ok(draft.set);
+        }
+        let (sender, result) = channel();
+        thread::spawn(move || sender.send(draft.resolve(wg::endpoint::resolve)));
+        loop {
+            match result.recv_timeout(PAUSE) {
+                Ok(set) => return set.map_err(|wg::Failed| Trouble::Told(1)),
+                Err(RecvTimeoutError::Disconnected) => return Err(Trouble::Told(1)),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if let Some(signal) = self.signal() {
+                return Err(Trouble::Told(signal.exit_code()));
+            }
+        }
+    }
+
+    /// Deletes the interface, and waits until its daemon, which hears of that, has ended.
+    fn delete_link(&mut self) -> io::Result<()> {
+        self.with_link(Config::delete_link)?;
+        let end = Instant::now() + PATIENCE;
+        while is_served(&socket_path(&self.file.interface)) && Instant::now() < end {
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+}
+
+/// A program that fails has said why.
+fn told(status: ExitStatus) -> Result<(), Trouble> {
+    match status.code() {
+        Some(0) => Ok(()),
+        code => Err(Trouble::Told(code.and_then(|code| code.try_into().ok()).unwrap_or(1))),
+    }
+}
+
+/// An error in running a program, with its name.
+fn named(program: &str, error: &io::Error) -> io::Error {
+    io::Error::other(format!("{program}: {}", wg::reason(error)))
+}
+
+fn netlink_rule(rule: &Rule) -> netlink::Rule {
+    netlink::Rule {
+        v6: rule.v6,
+        priority: rule.priority,
+        fwmark: rule.not_fwmark,
+        invert: rule.not_fwmark.is_some(),
+        table: rule.table,
+        suppress_prefix_len: rule.suppress_default.then_some(0),
+    }
+}

@@ -2,7 +2,8 @@
 
 use zeroize::Zeroizing;
 
-use super::{Group, lone, train};
+use super::{lone, train};
+use crate::backend::Group;
 use crate::{KEY_LEN, Rejected, TAG_LEN};
 
 cpufeatures::new!(features, "avx512f", "avx512bw", "avx512ifma");

@@ -21,14 +21,6 @@ const BLOCK_LEN: usize = 64;
 /// Packets in a group at most.
 pub(super) const MAX_GROUP: usize = 16;
 
-/// Packets of one length, back to back: each a header, the text, and the tag.
-pub(super) struct Group<'a> {
-    pub(super) packets: &'a mut [u8],
-    /// Bytes of a packet, of which `packets` are a multiple.
-    pub(super) stride: usize,
-    pub(super) header: usize,
-}
-
 /// From how many packets on a group of eight lanes costs less than as many packets alone: up to that many bytes of text.
 /// Measured. A lane of eight costs the same whether there is a packet in it or not.
 const EIGHT_PAYS: [(usize, usize); 7] =

@@ -34,7 +34,7 @@ impl AeadKey {
     /// Encrypts `text` in place and writes its tag.
     pub(crate) fn seal(&self, counter: u64, aad: &[u8], text: &mut [u8], tag: &mut [u8; TAG_LEN]) {
         match &self.vector {
-            Vector::Avx512(key) if aad.is_empty() && avx512::takes_alone(text.len()) => {
+            Vector::Avx512(key) if aad.is_empty() => {
                 key.seal(counter, text, tag);
             }
             _ => self.library.seal(nonce(counter), aad, text, tag),
@@ -50,9 +50,7 @@ impl AeadKey {
         tag: &[u8; TAG_LEN],
     ) -> Result<(), Rejected> {
         match &self.vector {
-            Vector::Avx512(key) if aad.is_empty() && avx512::takes_alone(text.len()) => {
-                key.open(counter, text, tag)
-            }
+            Vector::Avx512(key) if aad.is_empty() => key.open(counter, text, tag),
             // The library may have decrypted before it compared tags and promises nothing about the buffer.
             _ => self.library.open(nonce(counter), aad, text, tag).inspect_err(|_| text.fill(0)),
         }

@@ -34,10 +34,6 @@ pub(super) fn is_available() -> bool {
     false
 }
 
-pub(super) fn takes_alone(_: usize) -> bool {
-    false
-}
-
 pub(super) fn group_len(_: usize, _: usize) -> Option<usize> {
     None
 }

@@ -20,6 +20,8 @@ mod choice;
 #[cfg(any(not(target_arch = "x86_64"), adit_elsewhere))]
 mod elsewhere;
 mod group;
+#[cfg(all(target_arch = "x86_64", not(adit_elsewhere)))]
+mod poly1305;
 mod rustcrypto;
 mod x25519;
 

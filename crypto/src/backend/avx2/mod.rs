@@ -9,7 +9,6 @@ mod chacha20;
 mod key;
 #[expect(unsafe_code, reason = "loads and stores")]
 mod memory;
-mod poly1305;
 mod train;
 
 pub(super) use key::{Key, is_available};

@@ -7,9 +7,9 @@ use zeroize::Zeroize;
 
 use super::chacha20::{Block, LANES, Numbers, eight_blocks};
 use super::memory::{load, store};
-use super::poly1305::{OneTimeKey, tags};
 use super::{BLOCK_LEN, MAX_GROUP, MAX_TEXT};
 use crate::backend::Group;
+use crate::backend::poly1305::{OneTimeKey, tags};
 use crate::{TAG_LEN, ct};
 
 /// Seals up to eight packets, packet `i` with `nonces[i]`.

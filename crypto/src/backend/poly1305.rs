@@ -37,8 +37,7 @@ impl Drop for OneTimeKey {
 }
 
 /// The tags of ciphertexts of one length, without associated data (RFC 8439, section 2.8).
-#[inline]
-#[target_feature(enable = "avx2,bmi2")]
+#[inline(always)]
 pub(super) fn tags<const N: usize>(keys: &[OneTimeKey; N], texts: [&[u8]; N]) -> [u128; N] {
     let len = texts[0].len();
     let blocks = texts.map(|text| text.as_chunks::<SHORT_BLOCK_LEN>().0);

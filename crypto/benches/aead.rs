@@ -1,7 +1,8 @@
 //! Sealing and opening trains, against AWS-LC and ring in one run.
 //!
 //! `cargo bench -p adit-crypto` prints the table, and `-- 1420x16 64x4` such cells of it (bytes, packets); `-- --sweep` prints
-//! where lengths from 0 to 65,519 bytes and trains of 1 to 64 packets compare worst with AWS-LC. All candidates take turns, and of the ratios of their times in each
+//! where lengths from 0 to 65,519 bytes and trains of 1 to 64 packets compare worst with AWS-LC. With `--avx2` before, this
+//! backend is measured where another one is preferred. All candidates take turns, and of the ratios of their times in each
 //! turn the median counts, so a busy neighbour does little harm. Trains are laid out as the data path has them.
 
 use std::env;
@@ -21,16 +22,23 @@ const LENGTHS: [usize; 5] = [0, 64, 256, 576, 1420];
 const BATCHES: [usize; 8] = [1, 2, 4, 8, 16, 32, 45, 48];
 
 fn main() {
-    println!("ChaCha20-Poly1305 in trains; new keys use {}", preferred_backend());
     // cargo adds `--bench`.
-    let args: Vec<String> = env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let mut args: Vec<String> = env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let backend = match args.first() {
+        Some(arg) if arg == "--avx2" => {
+            args.remove(0);
+            Backend::Avx2
+        }
+        _ => preferred_backend(),
+    };
+    println!("ChaCha20-Poly1305 in trains by {backend}");
     if args == ["--sweep"] {
-        return sweep();
+        return sweep(backend);
     }
     let cells: Option<Vec<_>> = args.iter().map(|arg| cell(arg)).collect();
     match cells {
-        Some(cells) if !cells.is_empty() => table(cells),
-        Some(_) => table(LENGTHS.into_iter().flat_map(|len| BATCHES.map(|packets| (len, packets)))),
+        Some(cells) if !cells.is_empty() => table(backend, cells),
+        Some(_) => table(backend, LENGTHS.into_iter().flat_map(|len| BATCHES.map(|packets| (len, packets)))),
         None => eprintln!("say nothing, --sweep, or bytes and packets, such as 1420x16"),
     }
 }
@@ -42,7 +50,7 @@ fn cell(arg: &str) -> Option<(usize, usize)> {
     (len <= 1 << 20 && (1..=64).contains(&packets)).then_some((len, packets))
 }
 
-fn table(cells: impl IntoIterator<Item = (usize, usize)>) {
+fn table(backend: Backend, cells: impl IntoIterator<Item = (usize, usize)>) {
     let effort = Effort { rounds: 15, round: Duration::from_micros(500) };
     println!("{:>24}{:^44}{:^44}", "", "sealing", "opening");
     let columns = format!("{:>8} {:>9} {:>12} {:>11}", "GB/s", "ns/packet", "times AWS-LC", "times ring");
@@ -50,7 +58,7 @@ fn table(cells: impl IntoIterator<Item = (usize, usize)>) {
     for (text_len, packets) in cells {
         let [sealing, opening] = [Work::Seal, Work::Open].map(|work| {
             let layout = Layout { text_len, packets, work };
-            let own = Own(aead::Key::new(&KEY));
+            let own = Own(aead::Key::with_backend(&KEY, backend));
             let library = Own(aead::Key::with_backend(&KEY, Backend::AwsLc));
             let times = compare(&[&own, &library, &Ring::new()], layout, effort);
             let seconds = median(times.iter().map(|round| round[0]).collect());
@@ -67,10 +75,11 @@ fn table(cells: impl IntoIterator<Item = (usize, usize)>) {
     }
 }
 
-fn sweep() {
+fn sweep(backend: Backend) {
     let effort = Effort { rounds: 5, round: Duration::from_micros(100) };
     let careful = Effort { rounds: 21, round: Duration::from_micros(500) };
-    let candidates = (Own(aead::Key::new(&KEY)), Own(aead::Key::with_backend(&KEY, Backend::AwsLc)));
+    let candidates =
+        (Own(aead::Key::with_backend(&KEY, backend)), Own(aead::Key::with_backend(&KEY, Backend::AwsLc)));
     let measure = |layout, effort| ratio(&compare(&[&candidates.0, &candidates.1], layout, effort), 1);
     let mut cells = Vec::new();
     for text_len in swept_lengths() {

@@ -1,31 +1,42 @@
 //! ChaCha20-Poly1305: decides which code serves a call.
 
-use super::avx512::{self, Group};
-use super::{Backend, aws_lc};
+use super::{Backend, Group, avx2, avx512, aws_lc};
 use crate::{KEY_LEN, Rejected, TAG_LEN};
 
 /// A ChaCha20-Poly1305 key.
 pub(crate) struct AeadKey {
     library: aws_lc::AeadKey,
-    /// Set up where the backend is [`Backend::Avx512`].
-    avx512: Option<avx512::Key>,
+    vector: Vector,
 }
+
+/// Vector code with the key in its form, if any is to serve.
+enum Vector {
+    None,
+    Avx2(avx2::Key),
+    Avx512(avx512::Key),
+}
+
+/// Packets in a group at most.
+const MAX_GROUP: usize =
+    if avx2::MAX_GROUP > avx512::MAX_GROUP { avx2::MAX_GROUP } else { avx512::MAX_GROUP };
 
 impl AeadKey {
     /// Panics if this CPU cannot run `backend`.
     pub(crate) fn new(key: &[u8; KEY_LEN], backend: Backend) -> Self {
-        let avx512 = match backend {
-            Backend::AwsLc => None,
-            Backend::Avx512 => avx512::Key::new(key),
+        let vector = match backend {
+            Backend::AwsLc => Some(Vector::None),
+            Backend::Avx2 => avx2::Key::new(key).map(Vector::Avx2),
+            Backend::Avx512 => avx512::Key::new(key).map(Vector::Avx512),
         };
-        assert!(avx512.is_some() || backend == Backend::AwsLc, "this CPU has AVX-512 and IFMA");
-        Self { library: aws_lc::AeadKey::new(key), avx512 }
+        Self { library: aws_lc::AeadKey::new(key), vector: vector.expect("this CPU runs the backend") }
     }
 
     /// Encrypts `text` in place and writes its tag.
     pub(crate) fn seal(&self, counter: u64, aad: &[u8], text: &mut [u8], tag: &mut [u8; TAG_LEN]) {
-        match &self.avx512 {
-            Some(key) if aad.is_empty() && avx512::takes_alone(text.len()) => key.seal(counter, text, tag),
+        match &self.vector {
+            Vector::Avx512(key) if aad.is_empty() => {
+                key.seal(counter, text, tag);
+            }
             _ => self.library.seal(nonce(counter), aad, text, tag),
         }
     }
@@ -38,8 +49,8 @@ impl AeadKey {
         text: &mut [u8],
         tag: &[u8; TAG_LEN],
     ) -> Result<(), Rejected> {
-        match &self.avx512 {
-            Some(key) if aad.is_empty() && avx512::takes_alone(text.len()) => key.open(counter, text, tag),
+        match &self.vector {
+            Vector::Avx512(key) if aad.is_empty() => key.open(counter, text, tag),
             // The library may have decrypted before it compared tags and promises nothing about the buffer.
             _ => self.library.open(nonce(counter), aad, text, tag).inspect_err(|_| text.fill(0)),
         }
@@ -54,11 +65,11 @@ impl AeadKey {
             counter = counter.wrapping_add(count as u64);
             first
         };
-        while let Some((key, packets)) = self.next_group(train.len(), stride, header) {
+        while let Some(packets) = self.next_group(train.len(), stride, header) {
             let first = take(packets);
-            let counters: [u64; avx512::MAX_GROUP] = core::array::from_fn(|i| first.wrapping_add(i as u64));
+            let counters: [u64; MAX_GROUP] = core::array::from_fn(|i| first.wrapping_add(i as u64));
             let packets = train.split_off_mut(..packets * stride).expect("a group is within the train");
-            key.seal_group(&counters[..packets.len() / stride], Group { packets, stride, header });
+            self.vector.seal(&counters[..packets.len() / stride], Group { packets, stride, header });
         }
         for packet in train.chunks_mut(stride) {
             let sealed = packet[header..].split_last_chunk_mut();
@@ -76,12 +87,12 @@ impl AeadKey {
         header: usize,
         mut opened: &mut [bool],
     ) {
-        while let Some((key, packets)) = self.next_group(train.len(), stride, header) {
+        while let Some(packets) = self.next_group(train.len(), stride, header) {
             let (first, rest) = counters.split_at(packets);
             counters = rest;
             let verdicts = opened.split_off_mut(..packets).expect("a verdict for each packet");
             let packets = train.split_off_mut(..packets * stride).expect("a group is within the train");
-            key.open_group(first, Group { packets, stride, header }, verdicts);
+            self.vector.open(first, Group { packets, stride, header }, verdicts);
         }
         for ((packet, &counter), verdict) in train.chunks_mut(stride).zip(counters).zip(opened) {
             let parts = packet.get_mut(header..).and_then(<[u8]>::split_last_chunk_mut);
@@ -89,12 +100,34 @@ impl AeadKey {
         }
     }
 
-    /// How many of the next packets of a train of `len` bytes are a group, and whose.
-    fn next_group(&self, len: usize, stride: usize, header: usize) -> Option<(&avx512::Key, usize)> {
+    /// How many of the next packets of a train of `len` bytes are a group.
+    fn next_group(&self, len: usize, stride: usize, header: usize) -> Option<usize> {
         let text_len = stride.checked_sub(header)?.checked_sub(TAG_LEN)?;
         // The last packet may be shorter, and is no part of a group then.
-        let packets = avx512::group_len(len / stride, text_len)?;
-        Some((self.avx512.as_ref()?, packets))
+        let packets = len / stride;
+        match &self.vector {
+            Vector::None => None,
+            Vector::Avx2(_) => avx2::group_len(packets, text_len),
+            Vector::Avx512(_) => avx512::group_len(packets, text_len),
+        }
+    }
+}
+
+impl Vector {
+    fn seal(&self, counters: &[u64], group: Group<'_>) {
+        match self {
+            Self::None => unreachable!("without vector code there are no groups"),
+            Self::Avx2(key) => key.seal_group(counters, group),
+            Self::Avx512(key) => key.seal_group(counters, group),
+        }
+    }
+
+    fn open(&self, counters: &[u64], group: Group<'_>, opened: &mut [bool]) {
+        match self {
+            Self::None => unreachable!("without vector code there are no groups"),
+            Self::Avx2(key) => key.open_group(counters, group, opened),
+            Self::Avx512(key) => key.open_group(counters, group, opened),
+        }
     }
 }
 

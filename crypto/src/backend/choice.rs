@@ -3,13 +3,15 @@
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use super::avx512;
+use super::{avx2, avx512};
 
 /// Whose code seals and opens, and multiplies points when there are many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
     /// AWS-LC: runs everywhere.
     AwsLc,
+    /// Our own, for trains of short packets on x86-64 with AVX2; AWS-LC for everything else.
+    Avx2,
     /// Our own, for trains and batches on x86-64 with AVX-512 and its IFMA extension; AWS-LC for what is quicker there.
     Avx512,
 }
@@ -17,7 +19,7 @@ pub enum Backend {
 impl Backend {
     /// Those that this CPU can run, the preferred one last.
     pub fn available() -> impl Iterator<Item = Self> {
-        [Self::AwsLc, Self::Avx512].into_iter().filter(|backend| backend.is_available())
+        [Self::AwsLc, Self::Avx2, Self::Avx512].into_iter().filter(|backend| backend.is_available())
     }
 
     /// Its name, for people.
@@ -25,6 +27,7 @@ impl Backend {
     pub const fn name(self) -> &'static str {
         match self {
             Self::AwsLc => "AWS-LC",
+            Self::Avx2 => "AVX2",
             Self::Avx512 => "AVX-512/IFMA",
         }
     }
@@ -32,6 +35,7 @@ impl Backend {
     fn is_available(self) -> bool {
         match self {
             Self::AwsLc => true,
+            Self::Avx2 => avx2::is_available(),
             Self::Avx512 => avx512::is_available(),
         }
     }
@@ -49,10 +53,9 @@ static LIBRARY_ONLY: AtomicBool = AtomicBool::new(false);
 /// What AEAD keys made from now on use, and batches of X25519.
 #[must_use]
 pub fn preferred_backend() -> Backend {
-    if !LIBRARY_ONLY.load(Ordering::Relaxed) && Backend::Avx512.is_available() {
-        Backend::Avx512
-    } else {
-        Backend::AwsLc
+    match LIBRARY_ONLY.load(Ordering::Relaxed) {
+        true => Backend::AwsLc,
+        false => Backend::available().last().unwrap_or(Backend::AwsLc),
     }
 }
 

@@ -9,17 +9,28 @@
 //! All choose their code for the CPU at run time.
 
 mod aead;
-// `adit_elsewhere` is for `./check`, so that what other processors get is compiled where there are none.
-#[cfg_attr(any(not(target_arch = "x86_64"), adit_elsewhere), path = "avx512_elsewhere.rs")]
+#[cfg(all(target_arch = "x86_64", not(adit_elsewhere)))]
+mod avx2;
+#[cfg(all(target_arch = "x86_64", not(adit_elsewhere)))]
 mod avx512;
 mod aws_lc;
 mod blake2s_simd;
 mod choice;
+// `adit_elsewhere` is for `./check`, so that what other processors get is compiled where there are none.
+#[cfg(any(not(target_arch = "x86_64"), adit_elsewhere))]
+mod elsewhere;
+mod group;
+#[cfg(all(target_arch = "x86_64", not(adit_elsewhere)))]
+mod poly1305;
 mod rustcrypto;
 mod x25519;
 
 pub(crate) use aead::AeadKey;
 pub(crate) use blake2s_simd::blake2s;
+use group::Group;
+#[cfg(any(not(target_arch = "x86_64"), adit_elsewhere))]
+use {elsewhere as avx2, elsewhere as avx512};
+
 pub use choice::{Backend, preferred_backend, use_library};
 pub(crate) use rustcrypto::{xaead_open, xaead_seal};
 pub(crate) use x25519::{X25519Key, shared_batch};

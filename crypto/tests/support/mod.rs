@@ -8,11 +8,12 @@ use adit_crypto::{Backend, TAG_LEN, aead};
 use chacha20poly1305::ChaCha20Poly1305;
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 
-/// Makes of each function `fn name(backend: Backend)` a test for every backend there is, `aws_lc::name` and
+/// Makes of each function `fn name(backend: Backend)` a test for every backend there is, `aws_lc::name`, `avx2::name` and
 /// `avx512::name`. A backend that this processor cannot run is skipped, loudly.
 macro_rules! for_each_backend {
     ($($(#[$attribute:meta])* $name:ident),* $(,)?) => {
         $crate::support::for_each_backend!(aws_lc AwsLc: $($(#[$attribute])* $name),*);
+        $crate::support::for_each_backend!(avx2 Avx2: $($(#[$attribute])* $name),*);
         $crate::support::for_each_backend!(avx512 Avx512: $($(#[$attribute])* $name),*);
     };
     ($module:ident $backend:ident: $($(#[$attribute:meta])* $name:ident),*) => {

@@ -3,7 +3,8 @@
 use zeroize::Zeroizing;
 
 use super::x25519::{self, LANES};
-use super::{Group, lone, train};
+use super::{lone, train};
+use crate::backend::Group;
 use crate::x25519::ZeroShared;
 use crate::{KEY_LEN, Rejected, Secret, TAG_LEN};
 

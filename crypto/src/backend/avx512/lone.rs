@@ -9,6 +9,7 @@ use super::chacha20::{Upright, lying};
 use super::memory::{load, load_window, store, store_prefix};
 use super::poly1305::{BlockLanes, equal};
 use super::transpose::blocks;
+use crate::backend::poly1305::{OneTimeKey, tags};
 use crate::{Rejected, TAG_LEN};
 
 /// Blocks that one call of [`Upright`] makes.
@@ -18,7 +19,7 @@ const UPRIGHT: usize = 16;
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 pub(super) fn seal(key: &[u32; 8], nonce: u64, text: &mut [u8], tag: &mut [u8; TAG_LEN]) {
     match fours(text.len()) {
-        1 => seal_with::<1>(key, nonce, text, tag),
+        1 => seal_short(key, nonce, text, tag),
         2 => seal_with::<2>(key, nonce, text, tag),
         3 => seal_with::<3>(key, nonce, text, tag),
         4 => seal_with::<4>(key, nonce, text, tag),
@@ -31,7 +32,7 @@ pub(super) fn seal(key: &[u32; 8], nonce: u64, text: &mut [u8], tag: &mut [u8; T
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 pub(super) fn open(key: &[u32; 8], nonce: u64, text: &mut [u8], tag: &[u8; TAG_LEN]) -> Result<(), Rejected> {
     match fours(text.len()) {
-        1 => open_with::<1>(key, nonce, text, tag),
+        1 => open_short(key, nonce, text, tag),
         2 => open_with::<2>(key, nonce, text, tag),
         3 => open_with::<3>(key, nonce, text, tag),
         4 => open_with::<4>(key, nonce, text, tag),
@@ -43,6 +44,43 @@ pub(super) fn open(key: &[u32; 8], nonce: u64, text: &mut [u8], tag: &[u8; TAG_L
 /// How many times four blocks of keystream a text takes, with the block of its one-time key.
 fn fours(text_len: usize) -> usize {
     (text_len.div_ceil(BLOCK_LEN) + 1).div_ceil(4)
+}
+
+/// Like [`seal_with`], for a text so short that powers of r would cost more than they save.
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
+fn seal_short(key: &[u32; 8], nonce: u64, text: &mut [u8], tag: &mut [u8; TAG_LEN]) {
+    let [mut keystream] = lying::<1>(key, nonce, 0);
+    add_keystream(text, &keystream[1..]);
+    let [mac] = tags(&[one_time_key(keystream[0])], [text]);
+    *tag = mac.to_le_bytes();
+    keystream.zeroize();
+}
+
+/// Like [`open_with`], for a text so short that powers of r would cost more than they save.
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
+fn open_short(key: &[u32; 8], nonce: u64, text: &mut [u8], tag: &[u8; TAG_LEN]) -> Result<(), Rejected> {
+    let [mut keystream] = lying::<1>(key, nonce, 0);
+    let [mac] = tags(&[one_time_key(keystream[0])], [text]);
+    let [authentic, ..] = equal(load_window(&mac.to_le_bytes(), 0), load_window(tag, 0));
+    if authentic {
+        add_keystream(text, &keystream[1..]);
+    } else {
+        text.fill(0);
+    }
+    keystream.zeroize();
+    if authentic { Ok(()) } else { Err(Rejected) }
+}
+
+/// The first 32 bytes of the block that is made for it.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
+fn one_time_key(block: __m512i) -> OneTimeKey {
+    let half = |vector| {
+        let mut bytes = [0; 16];
+        store_prefix(&mut bytes, vector);
+        u128::from_le_bytes(bytes)
+    };
+    OneTimeKey::new(half(block), half(_mm512_alignr_epi64::<2>(block, block)))
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]

@@ -8,8 +8,9 @@ use core::arch::x86_64::{
 };
 use core::marker::PhantomData;
 
-use super::{BLOCK_LEN, Group};
+use super::BLOCK_LEN;
 use crate::TAG_LEN;
+use crate::backend::Group;
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]

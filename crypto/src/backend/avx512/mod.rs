@@ -21,18 +21,10 @@ const BLOCK_LEN: usize = 64;
 /// Packets in a group at most.
 pub(super) const MAX_GROUP: usize = 16;
 
-/// Packets of one length, back to back: each a header, the text, and the tag.
-pub(super) struct Group<'a> {
-    pub(super) packets: &'a mut [u8],
-    /// Bytes of a packet, of which `packets` are a multiple.
-    pub(super) stride: usize,
-    pub(super) header: usize,
-}
-
 /// From how many packets on a group of eight lanes costs less than as many packets alone: up to that many bytes of text.
 /// Measured. A lane of eight costs the same whether there is a packet in it or not.
-const EIGHT_PAYS: [(usize, usize); 7] =
-    [(64, 2), (320, 3), (576, 4), (1100, 5), (1600, 6), (16_000, 7), (usize::MAX, 8)];
+const EIGHT_PAYS: [(usize, usize); 6] =
+    [(320, 3), (576, 4), (1100, 5), (1600, 6), (16_000, 7), (usize::MAX, 8)];
 
 /// How many of `packets` packets are best taken as the next group, if any are.
 pub(super) fn group_len(packets: usize, text_len: usize) -> Option<usize> {
@@ -43,9 +35,4 @@ pub(super) fn group_len(packets: usize, text_len: usize) -> Option<usize> {
         _ if packets < 8 + eight_pays => Some(8),
         _ => Some(packets.min(MAX_GROUP)),
     }
-}
-
-/// Whether a text on its own costs less here than with the library, which has less to set up.
-pub(super) fn takes_alone(text_len: usize) -> bool {
-    text_len >= 128
 }

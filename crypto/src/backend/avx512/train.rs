@@ -7,12 +7,13 @@ use core::arch::x86_64::*;
 
 use zeroize::Zeroize;
 
+use super::BLOCK_LEN;
 use super::chacha20::{Upright, one_time_keys};
 use super::memory::{Column, Lanes, load, store};
 use super::poly1305::{Limbs, PacketLanes, Tags, equal};
 use super::transpose::blocks;
-use super::{BLOCK_LEN, Group};
 use crate::TAG_LEN;
+use crate::backend::Group;
 
 /// Seals up to sixteen packets, packet `i` with `nonces[i]`.
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]

@@ -1,16 +1,10 @@
-//! What stands for `avx512` where the CPU is another: there is no key.
+//! What stands for `avx2` and `avx512` where the CPU is another: there is no key.
 
+use super::Group;
 use crate::x25519::ZeroShared;
 use crate::{KEY_LEN, Rejected, Secret, TAG_LEN};
 
 pub(super) const MAX_GROUP: usize = 1;
-
-#[allow(dead_code, reason = "only keys would read it")]
-pub(super) struct Group<'a> {
-    pub(super) packets: &'a mut [u8],
-    pub(super) stride: usize,
-    pub(super) header: usize,
-}
 
 pub(super) enum Key {}
 
@@ -37,10 +31,6 @@ impl Key {
 }
 
 pub(super) fn is_available() -> bool {
-    false
-}
-
-pub(super) fn takes_alone(_: usize) -> bool {
     false
 }
 

@@ -1,8 +1,9 @@
 //! Handshake messages in and out (whitepaper 5.4), as far as they concern the device: who is meant, which keys, which
 //! index, what to answer. The slow path's thread runs this.
 //!
-//! Messages come in groups, and every step is taken with all of a group, so that what it needs is computed together. Of a
-//! peer's locks none is held meanwhile, and never two peers' at a time; what may have changed is asked again afterwards.
+//! Messages come in groups, and every step is taken with all of a group, so that the shared secrets that it needs are
+//! computed together. Of a peer's locks none is held meanwhile, and never two peers' at a time; what may have changed is
+//! asked again afterwards.
 
 use std::sync::Arc;
 
@@ -140,7 +141,7 @@ impl Device {
     }
 
     /// Makes up for what has to be computed once for each peer.
-    fn introduce<'a>(&self, own: &OwnKey, peers: impl Iterator<Item = &'a Arc<Peer>>) {
+    fn introduce<'a>(&self, own: &Arc<OwnKey>, peers: impl Iterator<Item = &'a Arc<Peer>>) {
         let (mut strangers, mut introductions) = (Vec::new(), Vec::new());
         for peer in peers {
             if let Some(introduction) = peer.handshake.locked().introduction(&own.identity) {
@@ -149,7 +150,11 @@ impl Device {
             }
         }
         for (introduction, peer) in dh::ready_all(introductions).zip(strangers) {
-            peer.handshake.locked().introduce(introduction);
+            let mut handshake = peer.handshake.locked();
+            // Of a key that was replaced meanwhile nothing is to stay.
+            if self.is_current(own) {
+                handshake.introduce(introduction);
+            }
         }
     }
 
@@ -279,11 +284,17 @@ impl Device {
         }
     }
 
-    fn send_initiation(&self, own: &OwnKey, peer: &Arc<Peer>, initiating: Ready<Initiating, 1>) {
+    fn send_initiation(&self, own: &Arc<OwnKey>, peer: &Arc<Peer>, initiating: Ready<Initiating, 1>) {
         let mut rng = rng();
         let index = self.indices.exclusive().insert(Indexed::Handshake(peer.clone()), &mut rng);
         let env = self.env(&mut rng);
-        let created = peer.handshake.locked().finish_initiation(&own.identity, initiating, index, &env);
+        let mut handshake = peer.handshake.locked();
+        if !self.is_current(own) {
+            drop(handshake);
+            return self.retire([index]);
+        }
+        let created = handshake.finish_initiation(&own.identity, initiating, index, &env);
+        drop(handshake);
         let now = env.now;
         let (message, replaced) = match created {
             Ok(created) => created,
@@ -313,8 +324,13 @@ impl Device {
     /// peer, taken the interface down, or set another key meanwhile. If it does so only after this, it finds the keypair
     /// that is put into the session now.
     fn may_begin(&self, own: &Arc<OwnKey>, peer: &Peer, session: &Session<Endpoint>) -> bool {
-        let is_own = self.own_key().is_some_and(|current| Arc::ptr_eq(&current, own));
-        is_own && !peer.is_removed() && session.is_running()
+        self.is_current(own) && !peer.is_removed() && session.is_running()
+    }
+
+    /// Whether `own` is still the device's key. The control thread first replaces that and then has every peer forget what
+    /// came of it: asked with a peer's lock held, yes means that what is put there now will be forgotten, too.
+    fn is_current(&self, own: &Arc<OwnKey>) -> bool {
+        self.own_key().is_some_and(|current| Arc::ptr_eq(&current, own))
     }
 
     fn send_handshake(&self, peer: &Arc<Peer>, endpoint: Endpoint, message: &[u8]) {

@@ -35,10 +35,11 @@ pub fn ready<S: Step<N>, const N: usize>(step: S) -> Ready<S, N> {
 /// Makes many ready, which costs less than one by one.
 pub fn ready_all<S: Step<N>, const N: usize>(steps: Vec<S>) -> impl Iterator<Item = Ready<S, N>> {
     let pairs: Vec<_> = steps.iter().flat_map(Step::pairs).collect();
+    // Of what is moved out of a vector a copy stays there: secrets are lent, and dropped where they are.
     let mut shared = vec![Ok(Secret::zero()); pairs.len()];
     x25519::shared_batch(&pairs, &mut shared);
-    let mut shared = shared.into_iter();
     steps
         .into_iter()
-        .map(move |step| Ready { step, shared: array::from_fn(|_| shared.next().expect("as many as pairs")) })
+        .enumerate()
+        .map(move |(i, step)| Ready { step, shared: array::from_fn(|j| shared[N * i + j].clone()) })
 }

@@ -193,7 +193,7 @@ struct Pending {
 /// An initiation of ours that waits for es.
 pub struct Initiating {
     remote_static: [u8; 32],
-    ephemeral: PrivateKey,
+    ephemeral: Arc<PrivateKey>,
 }
 
 impl Step<1> for Initiating {
@@ -206,7 +206,7 @@ impl Step<1> for Initiating {
 pub struct Responding {
     initiation: ConsumedInitiation,
     remote_static: [u8; 32],
-    ephemeral: PrivateKey,
+    ephemeral: Arc<PrivateKey>,
 }
 
 impl Step<2> for Responding {
@@ -365,7 +365,6 @@ impl Handshake {
 
         let mut message = Initiation::new(index, &ephemeral_public, &encrypted_static, &encrypted_timestamp);
         self.jar.add_macs(&mut message, env.now);
-        let ephemeral = Arc::new(ephemeral);
         let replaced = self.pending.replace(Pending { symmetric, ephemeral, index, created: env.now });
         Ok((message, replaced.map(|pending| pending.index)))
     }
@@ -523,10 +522,10 @@ impl Handshake {
         known.ok_or(HandshakeError::ZeroSharedSecret)
     }
 
-    fn new_ephemeral(&self, identity: &Identity, env: &mut Env<'_>) -> PrivateKey {
+    fn new_ephemeral(&self, identity: &Identity, env: &mut Env<'_>) -> Arc<PrivateKey> {
         let mut bytes = Secret::<32>::default();
         env.rng.fill_bytes(bytes.expose_mut());
-        let ephemeral = PrivateKey::new(*bytes.expose());
+        let ephemeral = Arc::new(PrivateKey::new(*bytes.expose()));
         if let Some(log) = env.key_log {
             log.handshake(&LoggedKeys {
                 local_static_private: identity.private.expose(),

@@ -8,6 +8,7 @@
 //! Nothing overtakes: whoever hands descriptors over has sent and delivered what it had read from them.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use adit_net::poll::{EventFd, Interest, Poller};
@@ -132,26 +133,46 @@ impl Worker<'_> {
         }
     }
 
+    /// Tries all of them, whatever becomes of one, so that none stays that nobody would read.
     fn watch_those_of(&self, owner: usize, is_gained: bool) -> io::Result<()> {
         // Without sockets packets wait in the interface: what is sent right after it came up must not be lost.
         let interest = if self.sockets.is_some() { Interest::Read } else { Interest::Trouble };
         let queues = self.tun.queues();
+        let mut result = Ok(());
         for index in places(queues.len(), owner, self.device.crew.len()) {
-            match is_gained {
-                true => self.poller.add(&queues[index], Source::Queue(index).token(), interest)?,
-                false => self.poller.remove(&queues[index])?,
-            }
+            let source = Source::Queue(index);
+            result = result.and(match is_gained {
+                true => self.gain(&queues[index], source, interest),
+                false => self.lose(&queues[index]),
+            });
         }
-        let Some(bound) = &self.sockets else { return Ok(()) };
+        let Some(bound) = &self.sockets else { return result };
         let pair = &bound.sockets[owner];
         for (socket, source) in [(&pair.v4, Source::V4(owner)), (&pair.v6, Source::V6(owner))] {
-            match (socket, is_gained) {
-                (Some(socket), true) => self.poller.add(socket, source.token(), Interest::Read)?,
-                (Some(socket), false) => self.poller.remove(socket)?,
-                (None, _) => {}
-            }
+            let Some(socket) = socket else { continue };
+            result = result.and(match is_gained {
+                true => self.gain(socket, source, Interest::Read),
+                false => self.lose(socket),
+            });
         }
-        Ok(())
+        result
+    }
+
+    fn gain(&self, fd: impl AsFd + Copy, source: Source, interest: Interest) -> io::Result<()> {
+        match self.poller.add(fd, source.token(), interest) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.poller.modify(fd, source.token(), interest)
+            }
+            result => result,
+        }
+    }
+
+    fn lose(&self, fd: impl AsFd) -> io::Result<()> {
+        match self.poller.remove(fd) {
+            // It could not be gained.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! | item | crate | why this one |
 //! | --- | --- | --- |
 //! | `AeadKey`, `X25519Key`, `shared_batch` | aws-lc-rs | fused AVX2 and NEON code for the AEAD; formally verified X25519 |
+//! | `AeadKey` for packets, `shared_batch` for three and more | none: `avx512`, `avx2` | several packets, or points, fill the lanes of a vector |
 //! | `blake2s` | blake2s_simd | the fastest on the short inputs of a handshake |
 //! | `xaead_*` | chacha20poly1305 | aws-lc-rs has no XChaCha20; cookies are too rare for speed to matter |
 //!

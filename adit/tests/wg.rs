@@ -133,6 +133,7 @@ fn same_as_the_original(program: &Program, name: &str) {
         format!("peer {p} allowed-ips 10.1.2.3/8"),
         format!("peer {p} endpoint [fe80::1%lo]:7 persistent-keepalive off"),
         format!("peer {p} endpoint 127.1:7"),
+        format!("peer {p} endpoint [::1.2.3.4]:7 allowed-ips ::1.2.3.4/128,::ffff:1.2.3.4/128,::1/128"),
         format!("peer {p} preshared-key {empty}"),
         "fwmark off listen-port 0".to_owned(),
         format!("peer {p} remove"),
@@ -254,17 +255,62 @@ fn wrong_files_say_where_and_change_nothing() {
         ("[Peer]\nEndpoint=x\n", 2),
         ("[Peer]\nAllowedIPs=1/2\n", 2),
         ("[Peer]\nPersistentKeepalive=-1\n", 2),
-        ("[Peer]\n", 0),
+        ("[Interface]\n[Peer]\n", 2),
+        (&format!("[Peer]\nPublicKey={key}\nEndpoint=127.0.0.1:no-such-service\n"), 3),
+        ("[Peer]\nAllowedIPs=10.0.0.1/8\nx\n", 3),
     ] {
         let file = sides.file("x.conf", content);
-        let ours = sides.agree(&format!("setconf {i} {file}"));
+        let at_once = [("WG_ENDPOINT_RESOLUTION_RETRIES", "0")];
+        let ours = sides.agree_on(&format!("setconf {i} {file}"), "", &at_once);
         assert_eq!(ours.code, 1);
-        let place = if line > 0 { format!("{file}:{line}:") } else { format!("{file}: ") };
-        assert!(ours.stderr.contains(&place), "{}", ours.stderr);
+        assert!(ours.stderr.contains(&format!("{file}:{line}:")), "{}", ours.stderr);
         assert!(sides.ours(&format!("show {i} peers"), "", &[]).stdout.contains(&key), "{content}");
     }
     sides.agree(&format!("setconf {i} /nonexistent"));
     sides.agree(&format!("setconf {i}"));
+}
+
+/// A peer may have several sections, and what one of them says stays.
+#[test]
+fn syncconf_with_several_sections_of_a_peer() {
+    needs!("netns", "tun", "wg");
+    let (ns, sides) = (Netns::new(), Sides::new("sections"));
+    let engine = Engine::start(&adit(), &ns);
+    let (i, key, psk) = (engine.interface(), Keypair::generate().public, genpsk());
+    let file = sides.file(
+        "x.conf",
+        &format!(
+            "[Peer]\nPublicKey={key}\nPresharedKey={psk}\nPersistentKeepalive=25\nAllowedIPs=10.0.0.0/8\n\
+             [Peer]\nPublicKey={key}\nAllowedIPs=+10.0.0.0/8\n"
+        ),
+    );
+    for _ in 0..2 {
+        assert_eq!(sides.ours(&format!("syncconf {i} {file}"), "", &[]).code, 0);
+        let shown = sides.ours(&format!("showconf {i}"), "", &[]).stdout;
+        assert!(shown.contains(&psk) && shown.contains("PersistentKeepalive = 25"), "{shown}");
+    }
+}
+
+/// Paths are of any bytes but zero.
+#[test]
+fn paths_that_are_no_text() {
+    needs!("netns", "tun", "wg");
+    let (ns, sides) = (Netns::new(), Sides::new("paths"));
+    let engine = Engine::start(&adit(), &ns);
+    let script = "cd \"$1\" && f=$(printf 'x\\377') && printf '[Interface]\\nListenPort = 4711\\n' >\"$f.conf\" || exit 9
+        wg genkey >\"$f\"
+        wg set $I private-key \"$f\" && \"$ADIT\" setconf $I \"$f.conf\" && wg show $I listen-port || exit 8
+        \"$ADIT\" set $I private-key \"$f\" && wg show $I private-key | cmp - \"$f\" && wg addconf $I \"$f.conf\" || exit 7
+        wg \"$f\"; wg show \"$f\"; wg set $I \"$f\"; true";
+    let output = Cmd::new("sh -c")
+        .arg(script)
+        .arg("sh")
+        .arg(sides.directory.to_str().unwrap())
+        .env("PATH", &sides.path)
+        .env("ADIT", adit().0)
+        .env("I", engine.interface())
+        .run();
+    assert_eq!((output.code(), output.stdout.as_str()), (0, "4711\n"), "{}", output.stderr);
 }
 
 #[test]
@@ -368,8 +414,10 @@ fn names_of_endpoints_are_looked_up_with_patience() {
     let ours = sides.ours(&format!("{change} localhost:5"), "", &[]);
     assert_eq!(ours.code, 0, "{}", ours.stderr);
     assert!(sides.ours(&format!("show {i} endpoints"), "", &[]).stdout.trim().ends_with(":5"));
-    let bad = [("WG_ENDPOINT_RESOLUTION_RETRIES", "x")];
-    sides.agree_on(&format!("{change} 127.0.0.1:5"), "", &bad);
+    for retries in ["x", "", " ", " 1", "+1", "-1", "1 "] {
+        let env = [("WG_ENDPOINT_RESOLUTION_RETRIES", retries)];
+        sides.agree_on(&format!("{change} 127.0.0.1:5"), "", &env);
+    }
 
     // A server that never answers: the resolver's answer is worth another question.
     let script = format!(

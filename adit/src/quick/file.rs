@@ -42,7 +42,7 @@ impl File {
         if is_world_accessible(&path) {
             eprintln!("Warning: `{}' is world accessible", path.display());
         }
-        let content = wg::setconf::read(&path.to_string_lossy())?;
+        let content = wg::setconf::read(&path)?;
         let config = quick::read(&content, table_number).map_err(|error| {
             eprintln!("{}", error.display(&path.to_string_lossy()));
             Failed(1)

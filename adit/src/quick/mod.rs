@@ -161,7 +161,7 @@ fn bring_up(Up { change, engine }: &Up) -> Result<(), Failed> {
     }
     let begin = plan::begin(&file.interface, &file.config, engine.program().as_deref());
     if change.dry_run {
-        let set = draft.resolve(|endpoint| wg::endpoint::resolve(endpoint).map_err(Failed::from))?;
+        let set = wg::endpoint::resolve_all(draft, &file.path)?;
         let device = plan::predicted(&set);
         let system = look::system(&file.interface, &device)?;
         run::show(&file.interface, &begin);

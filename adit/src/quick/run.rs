@@ -228,7 +228,8 @@ impl<'a> Runner<'a> {
             return Ok(draft.set);
         }
         let (sender, result) = channel();
-        thread::spawn(move || sender.send(draft.resolve(wg::endpoint::resolve)));
+        let path = self.file.path.clone();
+        thread::spawn(move || sender.send(wg::endpoint::resolve_all(draft, &path)));
         loop {
             match result.recv_timeout(PAUSE) {
                 Ok(set) => return set.map_err(|wg::Failed| Trouble::Told(1)),

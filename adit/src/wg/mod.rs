@@ -9,6 +9,7 @@ mod set;
 pub(crate) mod setconf;
 mod show;
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -39,11 +40,16 @@ struct Call<'a> {
     /// The program's name as it was called.
     program: &'a str,
     name: &'static str,
-    /// What follows the subcommand.
-    args: &'a [String],
+    /// What follows the subcommand: paths, which may be of any bytes, and words.
+    args: &'a [OsString],
 }
 
 impl Call<'_> {
+    /// The arguments of a subcommand that takes no paths.
+    fn words(&self) -> Vec<Cow<'_, str>> {
+        self.args.iter().map(|word| word.to_string_lossy()).collect()
+    }
+
     /// Tells how to call it, which is an error.
     fn misused(&self, usage: &str) -> Result<(), Failed> {
         self.tell_usage(usage);
@@ -74,16 +80,17 @@ pub(crate) fn is_called(argv0: &OsStr) -> bool {
 
 /// Runs `wg` with all its arguments, the first of which is its name.
 pub(crate) fn main(args: &[OsString]) -> ExitCode {
-    let args: Vec<String> = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
-    let (program, args) = args.split_first().map_or(("wg", &[][..]), |(name, args)| (name.as_str(), args));
+    let (program, args) = args.split_first().map_or((OsStr::new("wg"), &[][..]), |(name, args)| (name, args));
+    let program = &*program.to_string_lossy();
+    let is_only = |words: &[&str]| args.len() == 1 && words.iter().any(|word| args[0] == *word);
     match args {
         [] => run(program, "show", &[]),
-        [only] if matches!(only.as_str(), "-v" | "--version" | "version") => {
+        _ if is_only(&["-v", "--version", "version"]) => {
             say(format!("wireguard-tools v{TOOLS_VERSION} - by adit {}\n", env!("CARGO_PKG_VERSION"))
                 .as_bytes())
         }
-        [only] if matches!(only.as_str(), "-h" | "--help" | "help") => say(usage(program).as_bytes()),
-        [name, args @ ..] => run(program, name, args),
+        _ if is_only(&["-h", "--help", "help"]) => say(usage(program).as_bytes()),
+        [name, args @ ..] => run(program, &name.to_string_lossy(), args),
     }
 }
 
@@ -91,7 +98,7 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
 const TOOLS_VERSION: &str = "1.0.20260223";
 
 /// Runs one subcommand.
-fn run(program: &str, name: &str, args: &[String]) -> ExitCode {
+fn run(program: &str, name: &str, args: &[OsString]) -> ExitCode {
     let Some(subcommand) = SUBCOMMANDS.iter().find(|subcommand| subcommand.name == name) else {
         eprintln!("Invalid subcommand: `{name}'");
         eprint!("{}", usage(program));
@@ -114,7 +121,7 @@ fn usage(program: &str) -> String {
 /// A subcommand of `adit`. Its words are read as wireguard-tools reads them, and not by another parser's rules.
 pub(crate) struct Invocation {
     name: String,
-    words: Vec<String>,
+    words: Vec<OsString>,
 }
 
 impl Invocation {
@@ -142,6 +149,7 @@ impl clap::Subcommand for Invocation {
     fn augment_subcommands(program: clap::Command) -> clap::Command {
         SUBCOMMANDS.iter().fold(program, |program, Subcommand { name, about, .. }| {
             let words = clap::Arg::new(WORDS).num_args(0..).trailing_var_arg(true).allow_hyphen_values(true);
+            let words = words.value_parser(clap::value_parser!(OsString));
             program.subcommand(clap::Command::new(*name).about(*about).disable_help_flag(true).arg(words))
         })
     }

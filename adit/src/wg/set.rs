@@ -1,7 +1,10 @@
 //! `wg set`: its arguments are a change.
 
+use std::borrow::Cow;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read as _;
+use std::path::Path;
 use std::slice::Iter;
 
 use adit_control::conf::value::{self, Fault};
@@ -21,19 +24,19 @@ pub(super) fn set(call: &Call<'_>) -> Result<(), Failed> {
         return call.misused(USAGE);
     }
     let set = change(words)?;
-    device::set(interface, &set)
+    device::set(&interface.to_string_lossy(), &set)
         .map_err(|error| Failed::because(format_args!("Unable to modify interface: {error}")))
 }
 
 /// The change that the arguments ask for.
-fn change(words: &[String]) -> Result<Set, Failed> {
+fn change(words: &[OsString]) -> Result<Set, Failed> {
     let mut set = Set::default();
     let mut words = words.iter();
     while let Some(word) = words.next() {
+        let word = &*word.to_string_lossy();
         let done = match set.peers.last_mut() {
             _ if word == "peer" => {
-                let key = argument(word, &mut words)?;
-                set.peers.push(SetPeer::new(value::public_key(key).map_err(Failed::because)?));
+                set.peers.push(SetPeer::new(read(value::public_key, word, &mut words)?));
                 true
             }
             None => interface_word(&mut set, word, &mut words)?,
@@ -47,21 +50,21 @@ fn change(words: &[String]) -> Result<Set, Failed> {
 }
 
 /// False if there is no such word for the interface.
-fn interface_word(set: &mut Set, word: &str, words: &mut Iter<'_, String>) -> Result<bool, Failed> {
+fn interface_word(set: &mut Set, word: &str, words: &mut Iter<'_, OsString>) -> Result<bool, Failed> {
     match word {
         "listen-port" => set.listen_port = Some(read(value::port, word, words)?),
         "fwmark" => set.fwmark = Some(read(value::fwmark, word, words)?),
-        "private-key" => set.private_key = Some(key_file(argument(word, words)?)?),
+        "private-key" => set.private_key = Some(key_file(Path::new(argument(word, words)?))?),
         _ => return Ok(false),
     }
     Ok(true)
 }
 
 /// False if there is no such word for a peer.
-fn peer_word(peer: &mut SetPeer, word: &str, words: &mut Iter<'_, String>) -> Result<bool, Failed> {
+fn peer_word(peer: &mut SetPeer, word: &str, words: &mut Iter<'_, OsString>) -> Result<bool, Failed> {
     match word {
         "remove" => peer.remove = true,
-        "preshared-key" => peer.preshared_key = Some(key_file(argument(word, words)?)?),
+        "preshared-key" => peer.preshared_key = Some(key_file(Path::new(argument(word, words)?))?),
         "persistent-keepalive" => {
             peer.persistent_keepalive = Some(read(value::persistent_keepalive, word, words)?);
         }
@@ -69,12 +72,13 @@ fn peer_word(peer: &mut SetPeer, word: &str, words: &mut Iter<'_, String>) -> Re
             peer.endpoint = Some(endpoint::resolve(&read(value::endpoint, word, words)?)?);
         }
         "allowed-ips" => {
-            let text: String =
-                argument(word, words)?.split([' ', '\t', '\n', '\x0b', '\x0c', '\r']).collect();
-            let list = value::allowed_ips(&text).map_err(Failed::because)?;
-            for warning in &list.warnings {
+            let text: String = text(word, words)?.split([' ', '\t', '\n', '\x0b', '\x0c', '\r']).collect();
+            let mut warnings = Vec::new();
+            let list = value::allowed_ips(&text, &mut warnings);
+            for warning in &warnings {
                 eprintln!("{warning}");
             }
+            let list = list.map_err(Failed::because)?;
             peer.replace_allowed_ips = list.replace;
             peer.allowed_ips.extend(list.changes);
         }
@@ -86,14 +90,19 @@ fn peer_word(peer: &mut SetPeer, word: &str, words: &mut Iter<'_, String>) -> Re
 fn read<T>(
     read: impl Fn(&str) -> Result<T, Fault>,
     word: &str,
-    words: &mut Iter<'_, String>,
+    words: &mut Iter<'_, OsString>,
 ) -> Result<T, Failed> {
-    read(argument(word, words)?).map_err(Failed::because)
+    read(&text(word, words)?).map_err(Failed::because)
+}
+
+/// What follows `word`, if it is no path.
+fn text<'a>(word: &str, words: &mut Iter<'a, OsString>) -> Result<Cow<'a, str>, Failed> {
+    argument(word, words).map(OsStr::to_string_lossy)
 }
 
 /// What follows `word`.
-fn argument<'a>(word: &str, words: &mut Iter<'a, String>) -> Result<&'a str, Failed> {
-    words.next().map(String::as_str).ok_or_else(|| invalid(word))
+fn argument<'a>(word: &str, words: &mut Iter<'a, OsString>) -> Result<&'a OsStr, Failed> {
+    words.next().map(OsString::as_os_str).ok_or_else(|| invalid(word))
 }
 
 fn invalid(word: &str) -> Failed {
@@ -101,12 +110,12 @@ fn invalid(word: &str) -> Failed {
 }
 
 /// The key that a file holds, which may be a pipe.
-fn key_file(path: &str) -> Result<Option<Secret<32>>, Failed> {
+fn key_file(path: &Path) -> Result<Option<Secret<32>>, Failed> {
     let failed = |error| Failed::because(format_args!("fopen: {}", reason(&error)));
     let file = File::open(path).map_err(failed)?;
     let mut content = Zeroizing::new(Vec::with_capacity(4096));
     file.take(MAX_KEY_FILE).read_to_end(&mut content).map_err(failed)?;
-    value::key_file(&content).map_err(|fault| Failed::because(format_args!("{fault} {path}")))
+    value::key_file(&content).map_err(|fault| Failed::because(format_args!("{fault} {}", path.display())))
 }
 
 #[cfg(test)]
@@ -118,7 +127,7 @@ mod tests {
     const KEY: &str = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=";
 
     fn parse(words: &str) -> Option<Set> {
-        let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+        let words: Vec<OsString> = words.split(' ').map(OsString::from).collect();
         change(&words).ok()
     }
 

@@ -2,9 +2,10 @@
 
 use std::fs::File;
 use std::io::Read as _;
+use std::path::Path;
 
-use adit_control::SecretText;
-use adit_control::conf::{self, Draft, Mode};
+use adit_control::conf::{self, Mode};
+use adit_control::{SecretText, Set};
 use zeroize::Zeroizing;
 
 use super::{Call, Failed, device, endpoint, reason};
@@ -14,18 +15,15 @@ const USAGE: &str = "<interface> <configuration filename>";
 const MAX_FILE: u64 = 256 << 20;
 
 pub(super) fn setconf(call: &Call<'_>) -> Result<(), Failed> {
-    let (interface, draft) = configuration(call, Mode::Whole)?;
-    apply(interface, draft, |_| Ok(()))
+    apply(call, Mode::Whole, |_, _| Ok(()))
 }
 
 pub(super) fn addconf(call: &Call<'_>) -> Result<(), Failed> {
-    let (interface, draft) = configuration(call, Mode::Addition)?;
-    apply(interface, draft, |_| Ok(()))
+    apply(call, Mode::Addition, |_, _| Ok(()))
 }
 
 pub(super) fn syncconf(call: &Call<'_>) -> Result<(), Failed> {
-    let (interface, draft) = configuration(call, Mode::Whole)?;
-    apply(interface, draft, |set| {
+    apply(call, Mode::Whole, |interface, set| {
         if set.peers.is_empty() {
             return Ok(());
         }
@@ -37,18 +35,8 @@ pub(super) fn syncconf(call: &Call<'_>) -> Result<(), Failed> {
     })
 }
 
-/// The interface, and what the file says.
-fn configuration<'a>(call: &'a Call<'_>, mode: Mode) -> Result<(&'a str, Draft), Failed> {
-    let [interface, path] = call.args else {
-        call.misused(USAGE)?;
-        return Err(Failed);
-    };
-    let content = read(path)?;
-    let draft = conf::read(&content, mode).map_err(|error| Failed::because(error.display(path)))?;
-    Ok((interface, draft))
-}
-
-pub(crate) fn read(path: &str) -> Result<SecretText, Failed> {
+pub(crate) fn read(path: &Path) -> Result<SecretText, Failed> {
+    let shown = path.display();
     let mut file =
         File::open(path).map_err(|error| Failed::because(format_args!("fopen: {}", reason(&error))))?;
     let mut content = SecretText::default();
@@ -58,26 +46,32 @@ pub(crate) fn read(path: &str) -> Result<SecretText, Failed> {
             Ok(0) => return Ok(content),
             Ok(len) => content.push(&piece[..len]),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Failed::because(format_args!("{path}: {}", reason(&error)))),
+            Err(error) => return Err(Failed::because(format_args!("{shown}: {}", reason(&error)))),
         }
         if content.len() as u64 > MAX_FILE {
             return Err(Failed::because(format_args!(
-                "{path}: larger than 256 MiB, which is no configuration"
+                "{shown}: larger than 256 MiB, which is no configuration"
             )));
         }
     }
 }
 
+/// Makes of the file a change of the interface, which `finish` completes.
 fn apply(
-    interface: &str,
-    draft: Draft,
-    finish: impl FnOnce(&mut adit_control::Set) -> Result<(), Failed>,
+    call: &Call<'_>,
+    mode: Mode,
+    finish: impl FnOnce(&str, &mut Set) -> Result<(), Failed>,
 ) -> Result<(), Failed> {
+    let [interface, path] = call.args else { return call.misused(USAGE) };
+    let (interface, path) = (interface.to_string_lossy(), Path::new(path));
+    let content = read(path)?;
+    let draft = conf::read(&content, mode)
+        .map_err(|error| Failed::because(error.display(&path.to_string_lossy())))?;
     for warning in &draft.warnings {
         eprintln!("{warning}");
     }
-    let mut set = draft.resolve(endpoint::resolve)?;
-    finish(&mut set)?;
-    device::set(interface, &set)
+    let mut set = endpoint::resolve_all(draft, path)?;
+    finish(&interface, &mut set)?;
+    device::set(&interface, &set)
         .map_err(|error| Failed::because(format_args!("Unable to modify interface: {error}")))
 }

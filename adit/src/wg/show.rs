@@ -15,8 +15,8 @@ use super::{Call, Failed, device, print, reason};
 const USAGE: &str = "{ <interface> | all | interfaces } [public-key | private-key | listen-port | fwmark | peers | preshared-keys | endpoints | allowed-ips | latest-handshakes | transfer | persistent-keepalive | dump]";
 
 pub(super) fn show(call: &Call<'_>) -> Result<(), Failed> {
-    let words: Vec<&str> = call.args.iter().map(String::as_str).collect();
-    match words[..] {
+    let words = call.words();
+    match words.iter().map(|word| &**word).collect::<Vec<_>>()[..] {
         [] | ["all"] => show_all(call, None),
         ["all", field] => show_all(call, Some(field)),
         ["interfaces"] => interfaces(),
@@ -98,7 +98,7 @@ fn page(interface: &str, get: &Get) -> adit_control::SecretText {
 }
 
 pub(super) fn showconf(call: &Call<'_>) -> Result<(), Failed> {
-    match call.args {
+    match &call.words()[..] {
         [interface] if interface != "--help" => print(&write_conf(&get(interface)?, if_name)),
         _ => call.misused("<interface>"),
     }

@@ -12,7 +12,9 @@ pub struct Error {
     /// Where it is.
     pub place: Option<Place>,
     /// What would have been right, or what to do.
-    pub hint: String,
+    pub hint: &'static str,
+    /// What is probably a mistake in the lines before, a line each.
+    pub warnings: Vec<String>,
 }
 
 /// A place in a file.
@@ -27,11 +29,13 @@ pub struct Place {
 }
 
 impl Error {
-    /// All of it, with the file's name: wireguard-tools' two lines, then the place, the line itself, and a mark below it.
+    /// All of it, with the file's name: wireguard-tools' lines, then the place, the line itself, and a mark below it.
     #[must_use]
     pub fn display<'a>(&'a self, file: &'a str) -> impl fmt::Display + 'a {
         fmt::from_fn(move |f| {
-            writeln!(f, "{}", self.message)?;
+            for line in self.warnings.iter().chain([&self.message]) {
+                writeln!(f, "{line}")?;
+            }
             writeln!(f, "{}", self.summary)?;
             let Some(place) = &self.place else { return write!(f, "{file}: {}", self.hint) };
             let Place { line, column, text } = place;

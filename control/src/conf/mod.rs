@@ -15,7 +15,7 @@ mod write;
 
 use std::net::SocketAddr;
 
-pub use error::Error;
+pub use error::{Error, Place};
 pub use read::{Mode, read};
 pub use sync::synchronize;
 pub use value::{Endpoint, Fault};
@@ -23,28 +23,49 @@ pub use write::write_conf;
 
 use crate::Set;
 
+/// How wireguard-tools sums up what is wrong with a line.
+const PARSING_ERROR: &str = "Configuration parsing error";
+
 /// A change whose endpoints have not been looked up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Draft {
     /// All but the endpoints.
     pub set: Set,
-    /// The endpoints, each with its peer's place in `set.peers`.
-    pub endpoints: Vec<(usize, Endpoint)>,
+    /// The endpoints, to be looked up.
+    pub endpoints: Vec<DraftEndpoint>,
     /// What is probably a mistake, a line each.
     pub warnings: Vec<String>,
 }
 
+/// An endpoint that has not been looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DraftEndpoint {
+    /// Its peer's place in `set.peers`.
+    pub peer: usize,
+    /// As it was written.
+    pub endpoint: Endpoint,
+    /// Where.
+    pub place: Place,
+}
+
 impl Draft {
-    /// Has every endpoint looked up by `resolve`.
+    /// Has every endpoint looked up by `resolve`, which says why one cannot be.
     ///
     /// # Errors
-    /// The first that `resolve` has.
-    pub fn resolve<E>(
+    /// For the first that cannot be looked up. The warnings are not in it.
+    pub fn resolve(
         mut self,
-        mut resolve: impl FnMut(&Endpoint) -> Result<SocketAddr, E>,
-    ) -> Result<Set, E> {
-        for (peer, endpoint) in &self.endpoints {
-            self.set.peers[*peer].endpoint = Some(resolve(endpoint)?);
+        mut resolve: impl FnMut(&Endpoint) -> Result<SocketAddr, String>,
+    ) -> Result<Set, Error> {
+        for DraftEndpoint { peer, endpoint, place } in self.endpoints {
+            let address = resolve(&endpoint).map_err(|message| Error {
+                message,
+                summary: PARSING_ERROR,
+                place: Some(place),
+                hint: "cannot be looked up",
+                warnings: Vec::new(),
+            })?;
+            self.set.peers[peer].endpoint = Some(address);
         }
         Ok(self.set)
     }

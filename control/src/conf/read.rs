@@ -1,9 +1,11 @@
 //! Reading a file.
 
-use super::Draft;
-use super::error::{Error, Place};
-use super::line::{Line, without_keys};
+use zeroize::Zeroizing;
+
+use super::error::Error;
+use super::line::Line;
 use super::value::{self, Fault};
+use super::{Draft, DraftEndpoint, PARSING_ERROR};
 use crate::{PublicKey, SetPeer};
 
 /// What a file is to be.
@@ -22,26 +24,56 @@ pub enum Mode {
 pub fn read(content: &[u8], mode: Mode) -> Result<Draft, Error> {
     let mut reader = Reader::new(mode);
     for (number, raw) in (1..).zip(content.split(|&byte| byte == b'\n')) {
-        // Comments may be in any encoding, and nothing else has more than ASCII.
-        let raw = String::from_utf8_lossy(raw);
-        let line = Line::new(&raw);
-        if !line.text().is_empty() {
-            reader.line(&line).map_err(|fault| at(number, &line, fault))?;
+        let result = if raw.len() > MAX_LINE { Err(too_long(number)) } else { reader.raw_line(number, raw) };
+        if let Err(error) = result {
+            return Err(Error { warnings: reader.draft.warnings, ..error });
         }
     }
-    reader.finish()
+    reader.finish(content)
 }
 
-fn at(number: usize, line: &Line<'_>, fault: Fault) -> Error {
-    let is_public = line.text().get(..10).is_some_and(|key| key.eq_ignore_ascii_case("PublicKey="));
-    let text = if is_public { line.raw().to_owned() } else { without_keys(line.raw()) };
-    // A key in front of the fault would take the column along.
-    let column = if text == line.raw() { line.column(fault.offset) } else { line.column(0) };
+/// Longer than any line with a thousand peers' allowed IPs.
+const MAX_LINE: usize = 1 << 20;
+
+fn too_long(number: usize) -> Error {
     Error {
-        message: fault.message,
-        summary: "Configuration parsing error",
-        place: Some(Place { line: number, column, text }),
-        hint: fault.expected.to_owned(),
+        message: format!("Line {number} is longer than 1 MiB"),
+        summary: PARSING_ERROR,
+        place: None,
+        hint: "this is no configuration; a list of allowed IPs may go on in another AllowedIPs line",
+        warnings: Vec::new(),
+    }
+}
+
+/// Calls `read` with a line as text. Comments may be in any encoding, and nothing else has more than ASCII.
+fn decoded<T>(raw: &[u8], read: impl FnOnce(&str) -> T) -> T {
+    if let Ok(text) = str::from_utf8(raw) {
+        return read(text);
+    }
+    // With room for all of it: a text that grows leaves its old bytes behind in freed memory.
+    let room = raw.len() * char::REPLACEMENT_CHARACTER.len_utf8();
+    let mut text = Zeroizing::new(String::with_capacity(room));
+    for chunk in raw.utf8_chunks() {
+        text.push_str(chunk.valid());
+        if !chunk.invalid().is_empty() {
+            text.push(char::REPLACEMENT_CHARACTER);
+        }
+    }
+    read(&text)
+}
+
+fn at(line: &Line<'_>, fault: Fault) -> Error {
+    // What is said of a line repeats its value. An unrecognized one has been seen to already.
+    let message = match fault.message.split_once('`') {
+        Some((what, _)) if line.hides() && fault.offset > 0 => format!("{what}`(hidden)'"),
+        _ => fault.message,
+    };
+    Error {
+        message,
+        summary: PARSING_ERROR,
+        place: Some(line.place(fault.offset)),
+        hint: fault.expected,
+        warnings: Vec::new(),
     }
 }
 
@@ -55,8 +87,8 @@ enum Section {
 struct Reader {
     draft: Draft,
     section: Section,
-    /// Each peer's key, once it was named.
-    keys: Vec<Option<PublicKey>>,
+    /// The number of each peer's first line, and whether its key was named.
+    peers: Vec<(usize, bool)>,
 }
 
 /// Stands for a key that has not been read yet.
@@ -71,7 +103,17 @@ impl Reader {
             draft.set.fwmark = Some(0);
             draft.set.replace_peers = true;
         }
-        Reader { draft, section: Section::None, keys: Vec::new() }
+        Reader { draft, section: Section::None, peers: Vec::new() }
+    }
+
+    fn raw_line(&mut self, number: usize, raw: &[u8]) -> Result<(), Error> {
+        decoded(raw, |raw| {
+            let line = Line::new(number, raw);
+            if line.text().is_empty() {
+                return Ok(());
+            }
+            self.line(&line).map_err(|fault| at(&line, fault))
+        })
     }
 
     fn line(&mut self, line: &Line<'_>) -> Result<(), Fault> {
@@ -84,7 +126,7 @@ impl Reader {
             self.section = Section::Peer;
             let peer = SetPeer { replace_allowed_ips: true, ..SetPeer::new(NO_KEY) };
             self.draft.set.peers.push(peer);
-            self.keys.push(None);
+            self.peers.push((line.number(), false));
             return Ok(());
         }
         let (key, value) = match text.split_once('=') {
@@ -96,7 +138,7 @@ impl Reader {
             _ if value.is_empty() && key != "allowedips" => None,
             Section::None => None,
             Section::Interface => self.interface(&key, value),
-            Section::Peer => self.peer(&key, value),
+            Section::Peer => self.peer(&key, value, line),
         };
         let read = known.ok_or_else(|| self.unrecognized(line))?;
         read.map_err(|fault| Fault { offset: key.len() + 1 + fault.offset, ..fault })
@@ -114,25 +156,25 @@ impl Reader {
     }
 
     /// `None` if there is no such key.
-    fn peer(&mut self, key: &str, value: &str) -> Option<Result<(), Fault>> {
-        let number = self.keys.len() - 1;
+    fn peer(&mut self, key: &str, value: &str, line: &Line<'_>) -> Option<Result<(), Fault>> {
+        let number = self.peers.len() - 1;
         let peer = &mut self.draft.set.peers[number];
         Some(match key {
             "publickey" => value::public_key(value).map(|key| {
                 peer.public_key = key;
-                self.keys[number] = Some(key);
+                self.peers[number].1 = true;
             }),
             "presharedkey" => value::secret_key(value).map(|key| peer.preshared_key = Some(key)),
             "persistentkeepalive" => {
                 value::persistent_keepalive(value).map(|seconds| peer.persistent_keepalive = Some(seconds))
             }
-            "endpoint" => {
-                value::endpoint(value).map(|endpoint| self.draft.endpoints.push((number, endpoint)))
-            }
-            "allowedips" => value::allowed_ips(value).map(|list| {
+            "endpoint" => value::endpoint(value).map(|endpoint| {
+                let place = line.place(key.len() + 1);
+                self.draft.endpoints.push(DraftEndpoint { peer: number, endpoint, place });
+            }),
+            "allowedips" => value::allowed_ips(value, &mut self.draft.warnings).map(|list| {
                 peer.replace_allowed_ips = list.replace;
                 peer.allowed_ips.extend(list.changes);
-                self.draft.warnings.extend(list.warnings);
             }),
             _ => return None,
         })
@@ -158,20 +200,22 @@ impl Reader {
                 "expected PublicKey, PresharedKey, AllowedIPs, Endpoint or PersistentKeepalive, and =, or [Peer]"
             }
         };
-        let message = format!("Line unrecognized: `{}'", without_keys(text));
+        let message = format!("Line unrecognized: `{}'", line.shown());
         Fault { message, offset: 0, expected }
     }
 
-    fn finish(self) -> Result<Draft, Error> {
-        if self.keys.contains(&None) {
-            return Err(Error {
-                message: "A peer is missing a public key".to_owned(),
-                summary: "Invalid configuration",
-                place: None,
-                hint: "every [Peer] needs a PublicKey".to_owned(),
-            });
-        }
-        Ok(self.draft)
+    fn finish(self, content: &[u8]) -> Result<Draft, Error> {
+        let Some(&(number, _)) = self.peers.iter().find(|(_, has_key)| !has_key) else {
+            return Ok(self.draft);
+        };
+        let raw = content.split(|&byte| byte == b'\n').nth(number - 1).unwrap_or_default();
+        Err(Error {
+            message: "A peer is missing a public key".to_owned(),
+            summary: "Invalid configuration",
+            place: Some(decoded(raw, |raw| Line::new(number, raw).place(0))),
+            hint: "every [Peer] needs a PublicKey",
+            warnings: self.draft.warnings,
+        })
     }
 }
 

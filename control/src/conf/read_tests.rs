@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 const KEY: &str = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=";
+const HEX: &str = "c53201039adba14be71f886da1d8dbe9eebded08cb111b75340078999aa9f038";
 const OTHER: &str = "TrMvSoP4jYQlY6RIzBgbssQqY3vxI2Pi+y71lOWWXX0=";
 
 fn whole(text: &str) -> Result<Draft, Error> {
@@ -26,13 +27,18 @@ fn a_file() {
     assert!(set.peers.iter().all(|peer| peer.replace_allowed_ips));
     assert_eq!(set.peers[0].persistent_keepalive, Some(0));
     assert_eq!(set.peers[1].persistent_keepalive, None);
-    let hosts: Vec<_> = draft.endpoints.iter().map(|(peer, e)| (*peer, e.host.as_str())).collect();
+    let hosts: Vec<_> = draft.endpoints.iter().map(|e| (e.peer, e.endpoint.host.as_str())).collect();
     assert_eq!(hosts, [(0, "2001:db8::1"), (1, "host.example")]);
 
-    let resolved = draft.clone().resolve(|endpoint| endpoint.address().ok_or("unknown"));
-    assert_eq!(resolved, Err("unknown"));
+    let unknown = |text: &str| format!("Name or service not known: `{text}'");
     let resolved =
-        draft.resolve(|endpoint| Ok::<_, ()>(endpoint.address().unwrap_or(([192, 0, 2, 9], 9).into())));
+        draft.clone().resolve(|endpoint| endpoint.address().ok_or_else(|| unknown(&endpoint.text)));
+    assert_eq!(
+        resolved.unwrap_err().display("x").to_string(),
+        "Name or service not known: `host.example:1'\nConfiguration parsing error\n\
+         x:17:12: cannot be looked up\n  17 | Endpoint = host.example:1\n     |            ^"
+    );
+    let resolved = draft.resolve(|endpoint| Ok(endpoint.address().unwrap_or(([192, 0, 2, 9], 9).into())));
     assert_eq!(resolved.unwrap().peers[1].endpoint, Some(([192, 0, 2, 9], 9).into()));
 }
 
@@ -86,13 +92,29 @@ fn errors_say_where_and_what() {
         "Unable to find port of endpoint: `host'\nConfiguration parsing error\n\
          wg0.conf:2:17: expected ADDRESS:PORT, [IPv6 ADDRESS]:PORT or NAME:PORT\n  2 | \tEndpoint = host\n    | \t               ^"
     );
-    let error = whole(&format!("[Peer]\nPublicKey={KEY}\n[Peer]\n")).unwrap_err();
-    assert!(
-        error
-            .display("x")
-            .to_string()
-            .starts_with("A peer is missing a public key\nInvalid configuration\nx: ")
+    let error = whole(&format!("[Peer]\nPublicKey={KEY}\n [Peer]\n[Peer]")).unwrap_err();
+    assert_eq!(
+        error.display("x").to_string(),
+        "A peer is missing a public key\nInvalid configuration\n\
+         x:3:2: every [Peer] needs a PublicKey\n  3 |  [Peer]\n    |  ^"
     );
+}
+
+#[test]
+fn warnings_come_before_errors() {
+    let warning = "Warning: AllowedIP has nonzero host part: 10.0.0.1/8\n";
+    for rest in ["[Interface]\nx", "AllowedIPs = x", ""] {
+        let error = whole(&format!("[Peer]\nAllowedIPs = 10.0.0.1/8\n{rest}")).unwrap_err();
+        assert!(error.display("x").to_string().starts_with(warning), "{error:?}");
+    }
+}
+
+#[test]
+fn lines_have_a_limit() {
+    let line = |len| format!("[Interface]\n#{}\nListenPort = 5", "x".repeat(len));
+    assert!(whole(&line(MAX_LINE - 1)).is_ok());
+    let error = whole(&line(MAX_LINE)).unwrap_err();
+    assert!(error.display("x").to_string().starts_with("Line 2 is longer than 1 MiB\n"), "{error:?}");
 }
 
 #[test]
@@ -103,10 +125,26 @@ fn errors_do_not_repeat_secrets() {
         format!("[Interface]\nPrivateKeey = {KEY}"),
         format!("[Peer]\nPreshared Key = {KEY} {KEY}"),
         format!("[Peer]\nPrivateKey = {KEY}"),
+        format!("[Interface]\nPrivateKey {KEY}"),
+        format!("[Interface]\nPrivateKey = {KEY}\u{e4}"),
+        format!("[Interface]\nPrivate key: {KEY}"),
+        format!("[Peer]\nPresharedKeyy = {} {}", &KEY[..10], &KEY[10..]),
+        format!("[Peer]\nPresharedKkey = {}-{}", &KEY[..20], &KEY[20..]),
+        format!("[Interface]\nPrivateKey = {HEX}"),
+        format!("[Interface]\nKey = {HEX}"),
+        format!("[Interface]\nKey = {KEY}{KEY}"),
+        format!("[Interface]\nKey = {}!{}", &KEY[..20], &KEY[20..]),
+        format!("[Interface]\nListenPort = {KEY}"),
+        format!("[Peer]\nEndpoint = {KEY}"),
+        format!("[Peer]\nAllowedIPs = 10.0.0.1, {KEY}"),
+        format!("[Peer]\nPublicKey = {OTHER} PresharedKey = {KEY}"),
+        format!("[Peer] # {KEY}"),
         KEY.to_owned(),
     ] {
         let shown = whole(&text).unwrap_err().display("x").to_string();
-        assert!(!shown.contains(&KEY[..8]), "{shown}");
+        for secret in [&KEY[..8], &KEY[21..29], &HEX[..8]] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
     }
     let shown = whole(&format!("[Peer]\nPublicKey = {cut}==")).unwrap_err().display("x").to_string();
     assert_eq!(shown.matches(cut).count(), 2, "{shown}");

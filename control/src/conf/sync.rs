@@ -14,19 +14,31 @@ pub fn synchronize(set: &mut Set, current: &Get) {
     let staying: HashSet<PublicKey> = set.peers.iter().map(|peer| peer.public_key).collect();
     let known: HashMap<PublicKey, &GetPeer> =
         current.peers.iter().map(|peer| (peer.public_key, peer)).collect();
-    for peer in &mut set.peers {
-        let Some(known) = known.get(&peer.public_key) else { continue };
-        if known.preshared_key.is_some() && peer.preshared_key.is_none() {
-            peer.preshared_key = Some(None);
-        }
-        if known.persistent_keepalive != 0 && peer.persistent_keepalive.is_none() {
-            peer.persistent_keepalive = Some(0);
-        }
-    }
+    unset(&mut set.peers, &known);
     // First, so that what they had is free.
     let leaving = current.peers.iter().filter(|peer| !staying.contains(&peer.public_key));
     let leaving = leaving.map(|peer| SetPeer { remove: true, ..SetPeer::new(peer.public_key) });
     set.peers.splice(0..0, leaving.collect::<Vec<_>>());
+}
+
+/// Has unset what a peer has and none of its sections mentions. Its first section does so: one after it would undo another's.
+fn unset(sections: &mut [SetPeer], known: &HashMap<PublicKey, &GetPeer>) {
+    let mut mentioned: HashMap<PublicKey, (bool, bool)> = HashMap::new();
+    for section in &*sections {
+        let (preshared_key, keepalive) = mentioned.entry(section.public_key).or_default();
+        *preshared_key |= section.preshared_key.is_some();
+        *keepalive |= section.persistent_keepalive.is_some();
+    }
+    for section in sections {
+        let Some((preshared_key, keepalive)) = mentioned.remove(&section.public_key) else { continue };
+        let Some(known) = known.get(&section.public_key) else { continue };
+        if known.preshared_key.is_some() && !preshared_key {
+            section.preshared_key = Some(None);
+        }
+        if known.persistent_keepalive != 0 && !keepalive {
+            section.persistent_keepalive = Some(0);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -54,6 +66,32 @@ mod tests {
         assert_eq!(set.peers[1].preshared_key, Some(None));
         assert_eq!(set.peers[1].persistent_keepalive, Some(0));
         assert_eq!((&set.peers[2].preshared_key, set.peers[2].persistent_keepalive), (&None, None));
+    }
+
+    #[test]
+    fn a_peer_may_have_several_sections() {
+        let mut had = GetPeer::new(key(1));
+        had.preshared_key = Some(Secret::new([7; 32]));
+        had.persistent_keepalive = 25;
+        let current = Get { peers: vec![had], ..Get::default() };
+        let change = |first: SetPeer, second: SetPeer| {
+            let mut set = Set { replace_peers: true, peers: vec![first, second], ..Set::default() };
+            synchronize(&mut set, &current);
+            set.peers
+        };
+        let plain = || SetPeer::new(key(1));
+        let full = || SetPeer {
+            preshared_key: Some(Some(Secret::new([8; 32]))),
+            persistent_keepalive: Some(5),
+            ..plain()
+        };
+        assert_eq!(change(full(), plain()), [full(), plain()]);
+        assert_eq!(change(plain(), full()), [plain(), full()]);
+        let unset = SetPeer { preshared_key: Some(None), persistent_keepalive: Some(0), ..plain() };
+        assert_eq!(change(plain(), plain()), [unset, plain()]);
+        let keeps_alive = || SetPeer { persistent_keepalive: Some(5), ..plain() };
+        let without_key = SetPeer { preshared_key: Some(None), ..plain() };
+        assert_eq!(change(plain(), keeps_alive()), [without_key, keeps_alive()]);
     }
 
     #[test]

@@ -31,7 +31,7 @@ fn fault(message: impl Into<String>, offset: usize, expected: &'static str) -> F
     Fault { message: message.into(), offset, expected }
 }
 
-/// A UDP port. (wireguard-tools has names of services looked up, and cuts numbers that are too large.)
+/// A UDP port, perhaps after white space. (wireguard-tools has names of services looked up, and cuts numbers that are too large.)
 ///
 /// # Errors
 /// When it is not a decimal number up to 65535.
@@ -40,7 +40,7 @@ pub fn port(value: &str) -> Result<u16, Fault> {
     if value.is_empty() {
         return Err(fault("Unable to parse empty port", 0, EXPECTED));
     }
-    decimal(value)
+    decimal(value.trim_start_matches([' ', '\t', '\n', '\x0b', '\x0c', '\r']))
         .and_then(|number| number.try_into().ok())
         .ok_or_else(|| fault(format!("Servname not supported for ai_socktype: `{value}'"), 0, EXPECTED))
 }
@@ -125,7 +125,7 @@ pub fn key_file(content: &[u8]) -> Result<Option<Secret<32>>, Fault> {
     };
     if let Some(offset) = rest.iter().position(|byte| !matches!(byte, b' ' | b'\t'..=b'\r')) {
         // Which one is not told: it may be a part of a key.
-        return Err(fault("Found trailing character in key file", key::BASE64_LEN + offset, A_KEY));
+        return Err(fault("Found trailing character in key file:", key::BASE64_LEN + offset, A_KEY));
     }
     secret_key(str::from_utf8(text).unwrap_or_default())
 }
@@ -137,16 +137,14 @@ pub struct AllowedIps {
     pub replace: bool,
     /// In order.
     pub changes: Vec<AllowedIpChange>,
-    /// Of addresses with bits beyond their prefix.
-    pub warnings: Vec<String>,
 }
 
 /// Addresses and prefixes with commas between them. Nothing replaces what the peer had by nothing. A `+` or `-` before any
-/// of them makes the whole list a change of what the peer has.
+/// of them makes the whole list a change of what the peer has. Addresses with bits beyond their prefix are worth a warning.
 ///
 /// # Errors
-/// When one is neither an address nor a prefix.
-pub fn allowed_ips(value: &str) -> Result<AllowedIps, Fault> {
+/// When one is neither an address nor a prefix. The warnings are of those before it.
+pub fn allowed_ips(value: &str, warnings: &mut Vec<String>) -> Result<AllowedIps, Fault> {
     let mut list = AllowedIps { replace: true, ..AllowedIps::default() };
     if value.is_empty() {
         return Ok(list);
@@ -160,7 +158,7 @@ pub fn allowed_ips(value: &str) -> Result<AllowedIps, Fault> {
         list.replace &= sign.is_none();
         let (prefix, warning) = prefix(text)
             .map_err(|fault| Fault { offset: offset + entry.len() - text.len() + fault.offset, ..fault })?;
-        list.warnings.extend(warning);
+        warnings.extend(warning);
         list.changes.push(match sign {
             Some(b'-') => AllowedIpChange::Remove(prefix),
             _ => AllowedIpChange::Add(prefix),

@@ -5,7 +5,8 @@ fn numbers() {
     assert_eq!(port("0"), Ok(0));
     assert_eq!(port("65535"), Ok(65535));
     assert_eq!(port("00080"), Ok(80));
-    for bad in ["", "65536", "99999999999999999999", "-1", "+1", "0x10", "http", "1 "] {
+    assert_eq!(port(" \t80"), Ok(80));
+    for bad in ["", " ", "- 1", "65536", "99999999999999999999", "-1", "+1", "0x10", "http", "1 "] {
         assert!(port(bad).is_err(), "{bad}");
     }
     for (text, expected) in [
@@ -24,19 +25,20 @@ fn numbers() {
     }
     assert_eq!(persistent_keepalive("Off"), Ok(0));
     assert_eq!(persistent_keepalive("65535"), Ok(65535));
-    for bad in ["", "65536", "-1", "0x1", "25s"] {
+    assert_eq!(port(" \t80"), Ok(80));
+    for bad in ["", " ", "- 1", "65536", "-1", "0x1", "25s"] {
         assert!(persistent_keepalive(bad).is_err(), "{bad}");
     }
 }
 
 #[test]
 fn lists_of_allowed_ips() {
+    let mut warnings = Vec::new();
+    let mut allowed_ips = |value| super::allowed_ips(value, &mut warnings);
     let list = allowed_ips("10.1.2.3/8,fd00::1,0.0.0.0/0,192.0.2.1/032").unwrap();
     let prefixes: Vec<_> = list.changes.iter().map(|change| format!("{change:?}")).collect();
     assert_eq!(prefixes, ["Add(10.0.0.0/8)", "Add(fd00::1/128)", "Add(0.0.0.0/0)", "Add(192.0.2.1/32)"]);
     assert!(list.replace);
-    assert_eq!(list.warnings, ["Warning: AllowedIP has nonzero host part: 10.1.2.3/8"]);
-
     let change = allowed_ips("+10.0.0.0/8,-fd00::/8,192.0.2.0/24").unwrap();
     assert!(!change.replace);
     assert_eq!(format!("{:?}", change.changes), "[Add(10.0.0.0/8), Remove(fd00::/8), Add(192.0.2.0/24)]");
@@ -51,10 +53,13 @@ fn lists_of_allowed_ips() {
         ("10.0.0.0/", "AllowedIP is not in the correct format: `10.0.0.0/'", 9),
         ("++10.0.0.1", "Unable to parse IP address: `+10.0.0.1'", 1),
         ("010.0.0.1", "Unable to parse IP address: `010.0.0.1'", 0),
+        ("10.0.0.1/8,x", "Unable to parse IP address: `x'", 11),
     ] {
         let fault = allowed_ips(bad).unwrap_err();
         assert_eq!((fault.message.as_str(), fault.offset), (message, offset), "{bad}");
     }
+    let of = |text: &str| format!("Warning: AllowedIP has nonzero host part: {text}");
+    assert_eq!(warnings, [of("10.1.2.3/8"), of("10.0.0.1/8")]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use adit_crypto::Secret;
 use zeroize::Zeroizing;
 
-use crate::show::{ScopeName, endpoint};
+use crate::show::{ScopeName, endpoint, prefix};
 use crate::{Get, GetPeer, SecretText, key};
 
 /// Spells a device's configuration so that `wg setconf` takes it.
@@ -38,7 +38,7 @@ fn write_peer(out: &mut SecretText, peer: &GetPeer, scope_name: ScopeName) {
         secret(out, "PresharedKey", preshared_key);
     }
     if !peer.allowed_ips.is_empty() {
-        let prefixes: Vec<String> = peer.allowed_ips.iter().map(ToString::to_string).collect();
+        let prefixes: Vec<String> = peer.allowed_ips.iter().map(|one| prefix(one).to_string()).collect();
         line(out, format_args!("AllowedIPs = {}", prefixes.join(", ")));
     }
     if let Some(addr) = &peer.endpoint {

@@ -247,7 +247,7 @@ fn trim(text: &str) -> &str {
     text.trim_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c'])
 }
 
-fn at(number: usize, raw: &str, line: &Line<'_>, message: String, hint: &str) -> Error {
+fn at(number: usize, raw: &str, line: &Line<'_>, message: String, hint: &'static str) -> Error {
     let value = line.value.unwrap_or_default();
     let offset = value.as_ptr().addr() - raw.as_ptr().addr();
     let column = raw.get(..offset).unwrap_or_default().chars().count() + 1;
@@ -255,7 +255,8 @@ fn at(number: usize, raw: &str, line: &Line<'_>, message: String, hint: &str) ->
         message,
         summary: "Configuration parsing error",
         place: Some(Place { line: number, column, text: without_keys(raw.trim_end()) }),
-        hint: hint.to_owned(),
+        hint,
+        warnings: Vec::new(),
     }
 }
 

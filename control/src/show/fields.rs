@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Write as _};
 use adit_crypto::Secret;
 use zeroize::Zeroizing;
 
-use super::{ScopeName, endpoint};
+use super::{ScopeName, endpoint, prefix};
 use crate::{Get, GetPeer, Prefix, SecretText, key};
 
 /// What can be asked for.
@@ -143,7 +143,7 @@ fn prefixes(prefixes: &[Prefix], separator: &str) -> String {
     if prefixes.is_empty() {
         return none();
     }
-    let prefixes: Vec<String> = prefixes.iter().map(ToString::to_string).collect();
+    let prefixes: Vec<String> = prefixes.iter().map(|one| prefix(one).to_string()).collect();
     prefixes.join(separator)
 }
 

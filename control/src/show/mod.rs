@@ -1,14 +1,17 @@
 //! What `wg show` prints for one interface, byte for byte as wireguard-tools prints it: the page for people, with and without
 //! colours, and the [`fields`] for scripts.
 
+mod address;
 pub mod fields;
 
 use std::cmp::Reverse;
 use std::fmt::{self, Display, Write as _};
-use std::net::SocketAddr;
 
 use adit_crypto::Secret;
 use zeroize::Zeroizing;
+
+pub use address::{ScopeName, endpoint};
+pub(crate) use address::{address, prefix};
 
 use crate::{Get, GetPeer, Prefix, SecretText, key};
 
@@ -19,20 +22,6 @@ pub struct Style {
     pub color: bool,
     /// With private and preshared keys rather than `(hidden)`.
     pub show_keys: bool,
-}
-
-/// Finds the name of the interface that scopes a link-local address, given its number. That is the system's to know.
-pub type ScopeName = fn(u32) -> Option<String>;
-
-/// An endpoint as people write it: the scope of a link-local address is an interface's name, if it has one.
-#[must_use]
-pub fn endpoint(addr: &SocketAddr, scope_name: ScopeName) -> String {
-    let SocketAddr::V6(v6) = addr else { return addr.to_string() };
-    let is_link_local = v6.ip().is_unicast_link_local() || v6.ip().segments()[0] & 0xff0f == 0xff02;
-    match scope_name(v6.scope_id()).filter(|_| is_link_local && v6.scope_id() != 0) {
-        Some(name) => format!("[{}%{name}]:{}", v6.ip(), v6.port()),
-        None => addr.to_string(),
-    }
 }
 
 /// Prints the interface `name`. `now` is the wall clock in whole seconds since the Unix epoch, against which
@@ -166,7 +155,8 @@ impl Paint {
             return "(none)".into();
         }
         let slash = self.with(CYAN, "/");
-        let prefixes = prefixes.iter().map(|prefix| format!("{}{slash}{}", prefix.addr(), prefix.len()));
+        let prefixes =
+            prefixes.iter().map(|prefix| format!("{}{slash}{}", address(prefix.addr()), prefix.len()));
         prefixes.collect::<Vec<_>>().join(", ")
     }
 
@@ -243,21 +233,6 @@ mod tests {
         assert_eq!(plain.ago(5, 5), "Now");
         assert_eq!(plain.ago(5, 4), "(System clock wound backward; connection problems may ensue.)");
         assert_eq!(Paint(true).duration(2), "2 \x1b[36mseconds\x1b[0m");
-    }
-
-    #[test]
-    fn scopes_of_link_local_addresses_have_names() {
-        let name: ScopeName = |number| (number == 7).then(|| "eth0".to_owned());
-        for (addr, expected) in [
-            ("192.0.2.1:1", "192.0.2.1:1"),
-            ("[fe80::1%7]:1", "[fe80::1%eth0]:1"),
-            ("[ff02::1%7]:1", "[ff02::1%eth0]:1"),
-            ("[fe80::1%8]:1", "[fe80::1%8]:1"),
-            ("[fe80::1]:1", "[fe80::1]:1"),
-            ("[2001:db8::1%7]:1", "[2001:db8::1%7]:1"),
-        ] {
-            assert_eq!(endpoint(&addr.parse().unwrap(), name), expected);
-        }
     }
 
     #[test]

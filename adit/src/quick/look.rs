@@ -33,27 +33,29 @@ fn read_system(interface: &str, device: &Get) -> io::Result<System> {
     let default_mtu = default.and_then(|entry| mtu(&mut config, entry.mtu, entry.ifindex));
     let addresses = own.map_or(Ok(Vec::new()), |own| config.addresses(own))?;
     Ok(System {
-        rules: config.rules()?.into_iter().map(rule).collect(),
+        rules: config.rules()?.into_iter().filter_map(rule).collect(),
         used_tables: routes.iter().map(|entry| entry.table).collect(),
         own_tables: own_tables.map(|entry| entry.table).collect(),
         endpoint_mtus: endpoint_mtus(&mut config, device)?,
         default_mtu,
         addresses: addresses.into_iter().map(|(ip, _)| ip).collect(),
         covered: covered.filter_map(|entry| Prefix::new(entry.destination, entry.prefix_len)).collect(),
-        src_valid_mark: record::src_valid_mark() && !record::is_src_valid_mark_ours(interface),
+        src_valid_mark: record::src_valid_mark() && !record::is_src_valid_mark_noted(interface),
         firewall: if programs::find("nft").is_some() { Firewall::Nft } else { Firewall::Iptables },
         dns: manager(),
     })
 }
 
-fn rule(rule: netlink::Rule) -> Rule {
-    Rule {
+/// A rule for one mark, or for nothing, is of no tunnel, nor is one that suppresses more than default routes.
+fn rule(rule: netlink::Rule) -> Option<Rule> {
+    let is_of_a_kind = rule.invert == rule.fwmark.is_some() && rule.suppress_prefix_len.unwrap_or(0) == 0;
+    is_of_a_kind.then_some(Rule {
         v6: rule.v6,
         priority: rule.priority,
-        not_fwmark: rule.fwmark.filter(|_| rule.invert),
+        not_fwmark: rule.fwmark,
         table: rule.table,
-        suppress_default: rule.suppress_prefix_len == Some(0),
-    }
+        suppress_default: rule.suppress_prefix_len.is_some(),
+    })
 }
 
 fn endpoint_mtus(config: &mut Config, device: &Get) -> io::Result<Vec<u32>> {
@@ -102,6 +104,7 @@ pub(super) fn remains(interface: &str, is_up: bool) -> Remains {
     let record = record::read(interface).unwrap_or_default();
     Remains {
         link: is_up,
+        table: record.table,
         src_valid_mark: record.src_valid_mark,
         resolv_conf: resolv_conf::is_replaced_for(interface),
         nft: programs::output("nft", &["list", "tables"]).unwrap_or_default(),

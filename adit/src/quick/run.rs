@@ -165,8 +165,13 @@ impl<'a> Runner<'a> {
                 let table = table.as_ref().map_or(MAIN, |(_, number)| *number);
                 self.with_link(|system, link| system.add_route_in(table, link, prefix.addr(), prefix.len()))
             }
-            Step::AddRule(rule) => self.system.add_rule(&netlink_rule(rule)),
-            Step::DeleteRule(rule) => self.system.delete_rule(&netlink_rule(rule)),
+            Step::AddRule(rule) => {
+                if rule.is_tunnel() {
+                    record::set_table(interface, rule.table)?;
+                }
+                self.system.add_rule(&netlink_rule(rule))
+            }
+            Step::DeleteRule(rule) => or_none(self.system.delete_rule(&netlink_rule(rule))),
         };
         netlink.map_err(Trouble::Netlink)
     }
@@ -258,6 +263,14 @@ fn told(status: ExitStatus) -> Result<(), Trouble> {
     match status.code() {
         Some(0) => Ok(()),
         code => Err(Trouble::Told(code.and_then(|code| code.try_into().ok()).unwrap_or(1))),
+    }
+}
+
+/// A rule that somebody else has taken away is gone, as it should be.
+fn or_none(deleted: io::Result<()>) -> io::Result<()> {
+    match deleted {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        _ => deleted,
     }
 }
 

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::net::IpAddr;
 
 use super::config::{Config, Table};
-use super::step::{MAIN, Route, Rule, Step};
+use super::step::{Route, Rule, Step};
 use super::system::{Remains, System};
 use super::{dns, firewall};
 use crate::{AllowedIpChange, Get, GetPeer, Prefix, Set};
@@ -100,8 +100,12 @@ fn addresses(config: &Config, system: &System) -> Vec<IpAddr> {
 
 /// The networks that the kernel routes to the interface by itself, in the main table.
 fn connected(config: &Config) -> impl Iterator<Item = Prefix> {
-    let shared = config.addresses.iter().filter(|address| address.ip.is_ipv6() || address.prefix_len < 32);
-    shared.filter_map(|address| Prefix::new(address.ip, address.prefix_len))
+    let networks = config.addresses.iter().filter_map(|address| Prefix::new(address.ip, address.prefix_len));
+    networks.filter(|network| match network.addr() {
+        // It routes neither a single address nor 0.0.0.0/8, where every /0 begins.
+        IpAddr::V4(addr) => network.len() < 32 && addr.octets()[0] != 0,
+        IpAddr::V6(_) => true,
+    })
 }
 
 fn is_within(inner: Prefix, outer: Prefix) -> bool {
@@ -119,9 +123,7 @@ struct OwnTable<'a> {
 impl OwnTable<'_> {
     fn default_route(&self, prefix: Prefix, steps: &mut Vec<Step>) {
         let table = match self.device.fwmark {
-            0 => {
-                (FIRST_TABLE..).find(|table| !self.system.used_tables.contains(table)).unwrap_or(FIRST_TABLE)
-            }
+            0 => (FIRST_TABLE..).find(|table| self.is_free(*table)).unwrap_or(FIRST_TABLE),
             mark => mark,
         };
         let mark = Step::SetFwmark(table);
@@ -137,6 +139,12 @@ impl OwnTable<'_> {
         }
         let System { firewall, .. } = *self.system;
         steps.push(firewall::raise(firewall, self.interface, v6, table, &self.addresses));
+    }
+
+    /// Rules that a dead daemon has left to an empty table are still to be told from those of another tunnel.
+    fn is_free(&self, table: u32) -> bool {
+        let has_rules = self.system.rules.iter().any(|rule| rule.is_tunnel() && rule.table == table);
+        !has_rules && !self.system.used_tables.contains(&table)
     }
 }
 
@@ -169,7 +177,7 @@ pub fn remove(
 ) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     if config.table.is_auto() {
-        steps.extend(rules(device, system).into_iter().map(Step::DeleteRule));
+        steps.extend(rules(device, system, remains.table).into_iter().map(Step::DeleteRule));
     }
     steps.extend(remains.link.then_some(Step::DeleteLink));
     steps.extend(dns::unset(interface, config, &system.dns, remains.resolv_conf));
@@ -181,34 +189,42 @@ pub fn remove(
     steps
 }
 
-/// The rules that belong to the device, or, if it is gone, to any that is gone: their tables are empty.
-fn rules(device: Option<&Get>, system: &System) -> Vec<Rule> {
-    let ours = |rule: &Rule| match device {
+/// The rules that belong to the device, or, if it is gone, to the table that was noted for it.
+fn rules(device: Option<&Get>, system: &System, noted: Option<u32>) -> Vec<Rule> {
+    let belongs = |table: u32| match device {
         // Its mark and its allowed IPs may have changed since.
-        Some(_) if rule.is_tunnel() && system.own_tables.contains(&rule.table) => true,
-        Some(device) => rule.table == device.fwmark && rule.table != MAIN && has_default_route(device),
-        None => rule.is_tunnel() && !system.used_tables.contains(&rule.table),
+        Some(_) if system.own_tables.contains(&table) => true,
+        Some(device) => table == device.fwmark && has_default_route(device),
+        // Its routes have gone with it; those of a tunnel with the same mark have not.
+        None => noted == Some(table) && !system.used_tables.contains(&table),
     };
+    let ours = |rule: &Rule| rule.is_tunnel() && belongs(rule.table);
     let mut gone = Vec::new();
     for v6 in [false, true] {
-        let rules = || system.rules.iter().filter(move |rule| rule.v6 == v6);
-        let tunnels: Vec<Rule> = rules().filter(|rule| ours(rule)).copied().collect();
+        let rules: Vec<Rule> = system.rules.iter().filter(|rule| rule.v6 == v6).copied().collect();
+        let tunnels: Vec<Rule> = rules.iter().filter(|rule| ours(rule)).copied().collect();
         if tunnels.is_empty() {
             continue;
         }
-        let others_are_up = rules().any(|rule| rule.is_tunnel() && !ours(rule));
-        let mut mains: Vec<Rule> = rules().filter(|rule| rule.is_main()).copied().collect();
-        if others_are_up {
-            // Each tunnel has one, which was put right in front of its own.
-            mains = tunnels.iter().filter_map(|tunnel| in_front_of(tunnel, &mains)).collect();
-        }
-        gone.extend(tunnels.into_iter().chain(mains));
+        let others_are_up = rules.iter().any(|rule| rule.is_tunnel() && !ours(rule));
+        let mains: Vec<Rule> = match (others_are_up, device) {
+            (false, _) => rules.iter().filter(|rule| rule.is_main()).copied().collect(),
+            (true, Some(_)) => tunnels.iter().filter_map(|tunnel| in_front_of(tunnel, &rules)).collect(),
+            // One more does the others no harm, one less would.
+            (true, None) => Vec::new(),
+        };
+        // Those of the tunnel are what shows, if this is cut short, that there is something left to do.
+        gone.extend(mains.into_iter().chain(tunnels));
     }
     gone
 }
 
-fn in_front_of(rule: &Rule, mains: &[Rule]) -> Option<Rule> {
-    mains.iter().filter(|main| main.priority < rule.priority).max_by_key(|main| main.priority).copied()
+/// Each tunnel's main rule was put right in front of its own; behind another tunnel's rule it is that tunnel's.
+fn in_front_of(tunnel: &Rule, rules: &[Rule]) -> Option<Rule> {
+    let before = rules.iter().filter(|rule| rule.priority < tunnel.priority);
+    let nearest =
+        before.filter(|rule| rule.is_main() || rule.is_tunnel()).max_by_key(|rule| rule.priority)?;
+    nearest.is_main().then_some(*nearest)
 }
 
 fn has_default_route(device: &Get) -> bool {

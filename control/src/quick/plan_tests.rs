@@ -298,11 +298,11 @@ fn full() -> System {
 fn down_takes_only_its_own_rules() {
     let (config, mut device) = configuration("", "0.0.0.0/0");
     device.fwmark = 51820;
-    let steps = super::rules(Some(&device), &full());
-    assert_eq!(steps, [rules(51820, 99)[1], rules(51820, 99)[0]]);
+    let steps = super::rules(Some(&device), &full(), None);
+    assert_eq!(steps, rules(51820, 99));
     device.fwmark = 5;
     let routed = System { own_tables: BTreeSet::from([51820]), ..full() };
-    assert_eq!(super::rules(Some(&device), &routed), steps);
+    assert_eq!(super::rules(Some(&device), &routed, None), steps);
     let (off, _) = configuration("Table = off", "0.0.0.0/0");
     for (config, allowed_ip) in [(&off, "0.0.0.0/0"), (&config, "10.0.0.0/8")] {
         device.peers[0].allowed_ips = vec![allowed_ip.parse().unwrap()];
@@ -319,6 +319,7 @@ fn down_takes_what_a_dead_daemon_has_left() {
     system.dns = Manager::File;
     let remains = Remains {
         link: false,
+        table: Some(51821),
         src_valid_mark: true,
         resolv_conf: true,
         nft: "table ip filter\ntable ip wg-quick-wg0\ntable ip wg-quick-wg00\n".to_owned(),
@@ -334,7 +335,6 @@ fn down_takes_what_a_dead_daemon_has_left() {
         &down("wg0", &config, None, &system, &remains),
         "\
 ip -4 rule delete table 51821
-ip -4 rule delete table main suppress_prefixlength 0
 mv /etc/resolv.conf.adit-wg0 /etc/resolv.conf
 nft -f /dev/fd/63
     delete table ip wg-quick-wg0
@@ -353,5 +353,51 @@ fn the_last_tunnel_takes_every_rule_along() {
     device.fwmark = 51820;
     let mut system = full();
     system.rules.retain(|rule| rule.table != 51821);
-    assert_eq!(super::rules(Some(&device), &system).len(), 3);
+    assert_eq!(super::rules(Some(&device), &system, None).len(), 3);
+}
+
+#[test]
+fn rules_of_another_kind_stay_whatever_their_table() {
+    let (_, mut device) = configuration("", "0.0.0.0/0");
+    for table in [255, 153] {
+        device.fwmark = table;
+        let local = Rule { priority: Some(0), not_fwmark: None, ..Rule::tunnel(false, table) };
+        let system = System { rules: [vec![local], rules(table, 99).to_vec()].concat(), ..system() };
+        assert_eq!(super::rules(Some(&device), &system, None), rules(table, 99));
+    }
+}
+
+#[test]
+fn what_is_gone_takes_only_the_rules_that_were_noted() {
+    let system = System { used_tables: BTreeSet::new(), ..full() };
+    assert_eq!(super::rules(None, &system, None), []);
+    assert_eq!(super::rules(None, &system, Some(51820)), rules(51820, 99)[1..]);
+    // A tunnel with the same mark has come since.
+    assert_eq!(super::rules(None, &full(), Some(51820)), []);
+    let last = System { rules: rules(51820, 99).to_vec(), ..system };
+    assert_eq!(super::rules(None, &last, Some(51820)), rules(51820, 99));
+}
+
+/// Somebody killed `down` after it had taken the main rule away.
+#[test]
+fn a_second_down_leaves_the_main_rule_of_another() {
+    let (_, mut device) = configuration("", "0.0.0.0/0");
+    device.fwmark = 51820;
+    let mut system = full();
+    system.rules.retain(|rule| *rule != rules(51820, 99)[0]);
+    assert_eq!(super::rules(Some(&device), &system, None), rules(51820, 99)[1..]);
+}
+
+#[test]
+fn a_table_that_rules_still_lead_to_is_not_free() {
+    let system = System { rules: rules(51820, 99).to_vec(), ..system() };
+    assert!(up("", "0.0.0.0/0", &system).contains(&Step::SetFwmark(51821)));
+}
+
+#[test]
+fn an_address_that_nothing_is_connected_to() {
+    for address in ["10.0.0.1/0", "10.0.0.1/4", "10.1.0.1/32"] {
+        let steps = up(&format!("Address = {address}"), "10.1.0.0/16", &system());
+        assert_eq!(text(&steps[4..]), "ip -4 route add 10.1.0.0/16 dev wg0\n", "{address}");
+    }
 }

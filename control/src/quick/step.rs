@@ -104,8 +104,10 @@ impl Rule {
         Rule { v6, priority: None, not_fwmark: None, table: MAIN, suppress_default: true }
     }
 
-    pub(super) fn is_tunnel(&self) -> bool {
-        self.not_fwmark == Some(self.table)
+    /// Whether it sends what a tunnel has not marked into the tunnel's table.
+    #[must_use]
+    pub fn is_tunnel(&self) -> bool {
+        self.not_fwmark == Some(self.table) && !self.suppress_default
     }
 
     pub(super) fn is_main(&self) -> bool {

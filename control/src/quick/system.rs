@@ -11,7 +11,7 @@ use crate::Prefix;
 /// The system before an interface is set up, or while one is taken down.
 #[derive(Clone, Debug, Default)]
 pub struct System {
-    /// The rules of both families that lead to a routing table, each with its priority.
+    /// The rules of both families that could be of a tunnel, each with its priority.
     pub rules: Vec<Rule>,
     /// The routing tables with a route of either family.
     pub used_tables: BTreeSet<u32>,
@@ -38,6 +38,8 @@ pub struct System {
 pub struct Remains {
     /// Whether there is an interface to delete.
     pub link: bool,
+    /// The routing table that rules were made for.
+    pub table: Option<u32>,
     /// Whether bringing it up has made marks count for source validation.
     pub src_valid_mark: bool,
     /// Whether `/etc/resolv.conf` was replaced for it.

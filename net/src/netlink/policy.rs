@@ -23,11 +23,18 @@ const FRA_PRIORITY: u16 = 6;
 const FRA_FWMARK: u16 = 10;
 const FRA_SUPPRESS_PREFIXLEN: u16 = 14;
 const FRA_TABLE: u16 = 15;
+const FRA_FWMASK: u16 = 16;
+const FRA_PAD: u16 = 18;
+/// Who made it, which selects nothing.
+const FRA_PROTOCOL: u16 = 21;
 const FIB_RULE_INVERT: u32 = 2;
+const FR_ACT_TO_TBL: u8 = 1;
 /// How the kernel spells that nothing is suppressed.
 const NOTHING: u32 = u32::MAX;
+/// How it spells that all bits of a mark count.
+const WHOLE: u32 = u32::MAX;
 
-/// A rule that sends packets to a routing table. What else a rule can ask for is not told.
+/// A rule that sends packets to a routing table. What else a rule can ask for cannot be said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// For IPv6, else for IPv4.
@@ -60,7 +67,8 @@ pub struct Entry {
 }
 
 impl Config {
-    /// The rules of both families, in the order in which they are asked.
+    /// The rules of both families that a [`Rule`] says all of, in the order in which they are asked. One that asks for
+    /// more, such as a source or an interface, is left out: it is another than the one that would be told.
     ///
     /// # Errors
     ///
@@ -95,7 +103,18 @@ impl Config {
     ///
     /// `ENOENT` if there is none.
     pub fn delete_rule(&mut self, rule: &Rule) -> io::Result<()> {
-        self.0.change(RouteNetlinkMessage::DelRule(rule_message(rule)), 0)
+        // Without a priority the kernel would take the first that asks for at least as much.
+        let priority = match rule.priority {
+            None => self.priority_of(rule)?,
+            given => given,
+        };
+        self.0.change(RouteNetlinkMessage::DelRule(rule_message(&Rule { priority, ..*rule })), 0)
+    }
+
+    fn priority_of(&mut self, rule: &Rule) -> io::Result<Option<u32>> {
+        let rules = self.rules()?;
+        let found = rules.iter().find(|found| Rule { priority: None, ..**found } == *rule);
+        found.map(|found| found.priority).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
     }
 
     /// Routes a network to an interface in any table, as `ip route add … table …` does.
@@ -183,6 +202,10 @@ fn rule_message(rule: &Rule) -> RuleMessage {
 
 fn read_rule(message: &Message<'_>) -> Option<Rule> {
     let header: &[u8; HEADER_LEN] = message.header()?;
+    let [_, destination_len, source_len, tos, table, _, _, action, ..] = *header;
+    if [destination_len, source_len, tos, action] != [0, 0, 0, FR_ACT_TO_TBL] {
+        return None;
+    }
     let flags = u32::from_ne_bytes(*header.last_chunk()?);
     let mut rule = Rule {
         v6: false,
@@ -190,7 +213,7 @@ fn read_rule(message: &Message<'_>) -> Option<Rule> {
         priority: Some(0),
         fwmark: None,
         invert: flags & FIB_RULE_INVERT != 0,
-        table: header[4].into(),
+        table: table.into(),
         suppress_prefix_len: None,
     };
     for (kind, value) in message.attributes(HEADER_LEN) {
@@ -199,7 +222,9 @@ fn read_rule(message: &Message<'_>) -> Option<Rule> {
             FRA_FWMARK => rule.fwmark = u32_of(value),
             FRA_TABLE => rule.table = u32_of(value)?,
             FRA_SUPPRESS_PREFIXLEN => rule.suppress_prefix_len = u32_of(value).filter(|len| *len != NOTHING),
-            _ => {}
+            FRA_FWMASK if u32_of(value) == Some(WHOLE) => {}
+            FRA_PROTOCOL | FRA_PAD => {}
+            _ => return None,
         }
     }
     Some(rule)

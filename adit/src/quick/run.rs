@@ -1,6 +1,7 @@
 //! Carrying a plan out, step by step, and back if one fails.
 
 use std::io;
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
@@ -258,9 +259,9 @@ impl<'a> Runner<'a> {
     }
 }
 
-/// A program that fails has said why.
+/// A program that fails has said why. One that a signal ended counts as it does for a shell.
 fn told(status: ExitStatus) -> Result<(), Trouble> {
-    match status.code() {
+    match status.code().or_else(|| Some(128 + status.signal()?)) {
         Some(0) => Ok(()),
         code => Err(Trouble::Told(code.and_then(|code| code.try_into().ok()).unwrap_or(1))),
     }

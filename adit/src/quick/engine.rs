@@ -34,11 +34,17 @@ fn other() -> Option<String> {
 /// The command that starts it.
 pub(super) fn command(interface: &str) -> io::Result<Command> {
     let mut command = match other() {
+        // Not every program knows that what comes after `--` is no option.
+        Some(_) if interface.starts_with('-') => {
+            let why = format!("the engine would take the name `{interface}' for an option");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
         Some(program) => Command::new(program),
         // Whatever this program is called, the daemon is called adit.
         None => {
             let mut own = Command::new(env::current_exe()?);
-            own.arg0("adit");
+            // Whatever the interface is called, that is a name and neither an option nor a subcommand.
+            own.arg0("adit").arg("--");
             own
         }
     };

@@ -4,7 +4,7 @@ mod common;
 
 use std::fs;
 
-use common::machine::{Machine, assert_same};
+use common::machine::{Machine, OURS, assert_same};
 use lab::wg::Keypair;
 use lab::{Cmd, needs, seconds, within};
 use nix::sys::signal::{Signal, kill};
@@ -37,6 +37,11 @@ fn kill_daemon(machine: &Machine, interface: &str) {
         kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
     }
     assert!(within(seconds(5), || !machine.ns.has(interface)), "the interface goes with its daemon");
+}
+
+/// The engine is the program under test itself, as where nothing says otherwise.
+fn with_own_engine(line: &str) -> String {
+    format!("env -u WG_QUICK_USERSPACE_IMPLEMENTATION {line}")
 }
 
 #[test]
@@ -105,4 +110,46 @@ fn marks_count_as_long_as_a_living_tunnel_needs_it() {
     assert_eq!(mark(), "1\n");
     machine.ok("OURS down wg1");
     assert_same(&before, &machine.state(), "");
+}
+
+#[test]
+fn names_that_mean_something_else() {
+    needs!("netns", "tun", "wg", "unshare");
+    let machine = Machine::new();
+    let text = full("Table = off");
+    for name in ["demo", "status", "up", "show", "help", "-f"] {
+        machine.write(&format!("etc/wireguard/{name}.conf"), &text, 0o600);
+        machine.ok(&with_own_engine(&format!("{OURS} up /etc/wireguard/{name}.conf")));
+        assert!(machine.ns.has(name), "{name}");
+        machine.ok(&format!("{OURS} down /etc/wireguard/{name}.conf"));
+    }
+    // Another program may know no `--`.
+    let output = machine.run("OURS up /etc/wireguard/-f.conf");
+    assert_eq!(output.code(), 1);
+    assert!(output.stderr.contains("for an option"), "{}", output.text());
+}
+
+/// The sockets of all network namespaces are in one directory.
+#[test]
+fn an_interface_of_another_kind_stays() {
+    needs!("netns", "tun", "wg", "unshare");
+    let machine = Machine::new();
+    machine.configure(&full("Table = off\nDNS = 192.0.2.1"));
+    machine.ok("OURS up wg0");
+    let up = machine.state();
+    let elsewhere = "unshare --net sh -c";
+    let script = format!(
+        "'ip link add wg0 type veth peer name x && ! {OURS} down wg0 && ! {OURS} save wg0 && ip link show wg0'"
+    );
+    machine.ok(&format!("{elsewhere} {script}"));
+    assert_same(&up, &machine.state(), "");
+    machine.ok("OURS down wg0");
+}
+
+#[test]
+fn a_command_that_a_signal_ends() {
+    needs!("netns", "tun", "wg", "unshare");
+    let machine = Machine::new();
+    machine.configure(&full("Table = off\nPostUp = kill -9 $BASHPID"));
+    assert_eq!(machine.run("OURS up wg0").code(), 128 + 9);
 }

@@ -58,6 +58,12 @@ fn rule(rule: netlink::Rule) -> Option<Rule> {
     })
 }
 
+/// Whether this network namespace has an interface of this name, and of a kind that a WireGuard device can be.
+pub(super) fn is_tunnel(interface: &str) -> bool {
+    let kind = || Config::open()?.kind(if_index(interface)?);
+    matches!(kind().ok().flatten().as_deref(), Some("tun" | "wireguard"))
+}
+
 fn endpoint_mtus(config: &mut Config, device: &Get) -> io::Result<Vec<u32>> {
     let mut lookup = RouteLookup::open()?;
     let mut mtus = Vec::new();
@@ -106,7 +112,7 @@ pub(super) fn remains(interface: &str, is_up: bool) -> Remains {
         link: is_up,
         table: record.table,
         src_valid_mark: record.src_valid_mark,
-        resolv_conf: resolv_conf::is_replaced_for(interface),
+        resolv_conf: is_resolv_conf_replaced(interface),
         nft: programs::output("nft", &["list", "tables"]).unwrap_or_default(),
         iptables: ["iptables-save", "ip6tables-save"].map(saved),
     }
@@ -114,7 +120,12 @@ pub(super) fn remains(interface: &str, is_up: bool) -> Remains {
 
 /// Whether an interface that is gone was brought up by this program and never taken down.
 pub(super) fn is_noted(interface: &str) -> bool {
-    record::read(interface).is_some() || resolv_conf::is_replaced_for(interface)
+    record::read(interface).is_some() || is_resolv_conf_replaced(interface)
+}
+
+/// Whether `/etc/resolv.conf` is that of the interface, and not of one by its name in another network namespace.
+fn is_resolv_conf_replaced(interface: &str) -> bool {
+    resolv_conf::is_replaced_for(interface) && !record::is_up_elsewhere(interface)
 }
 
 /// Whether it was by any program.

@@ -231,13 +231,14 @@ fn strip(which: &Which) -> Result<(), Failed> {
     Ok(wg::print(b"\n")?)
 }
 
-/// Whether there is such a device, here: userspace ones of all network namespaces have their sockets in one directory.
+/// Whether there is such a device, here: userspace ones of all network namespaces have their sockets in one directory, and
+/// an interface of the same name may be of another kind.
 fn is_device(interface: &str) -> Result<bool, Failed> {
     let devices = wg::device::list();
     let devices = devices.map_err(|error| {
         Failed::because(format_args!("Unable to list interfaces: {}", wg::reason(&error)))
     })?;
-    Ok(devices.iter().any(|device| device == interface) && if_index(interface).is_ok())
+    Ok(devices.iter().any(|device| device == interface) && look::is_tunnel(interface))
 }
 
 fn get(interface: &str) -> Result<Get, Failed> {

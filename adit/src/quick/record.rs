@@ -7,10 +7,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use adit_device::uapi::DIRECTORY;
+use adit_device::uapi::{DIRECTORY, socket_path};
 use adit_net::netlink::if_index;
 
 use super::replace::replace;
+use crate::client::is_served;
 
 const SRC_VALID_MARK: &str = "/proc/sys/net/ipv4/conf/all/src_valid_mark";
 
@@ -48,6 +49,11 @@ impl Record {
         let marked = if self.src_valid_mark { format!("{MARKED}\n") } else { String::new() };
         table + &marked
     }
+}
+
+/// Whether the note is on an interface of another network namespace, whose daemon is alive.
+pub(super) fn is_up_elsewhere(interface: &str) -> bool {
+    path(interface).exists() && read(interface).is_none() && is_served(&socket_path(interface))
 }
 
 pub(super) fn write(interface: &str, record: Record) -> io::Result<()> {

@@ -235,6 +235,18 @@ impl Config {
         })
     }
 
+    /// The kind of an interface, such as `tun` or `wireguard`, where it is of one.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if there is none.
+    pub fn kind(&mut self, ifindex: u32) -> io::Result<Option<String>> {
+        self.0.get(RouteNetlinkMessage::GetLink(link(ifindex)), |message| {
+            let info = find(message.attributes(LINK_HEADER_LEN), IFLA_LINKINFO)?;
+            find(attributes(info), IFLA_INFO_KIND).and_then(name_of)
+        })
+    }
+
     fn set_link(&mut self, ifindex: u32, attribute: LinkAttribute) -> io::Result<()> {
         let mut link = link(ifindex);
         link.attributes.push(attribute);

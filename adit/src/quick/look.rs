@@ -111,7 +111,7 @@ pub(super) fn remains(interface: &str, is_up: bool) -> Remains {
 
 /// Whether an interface that is gone was brought up by this program and never taken down.
 pub(super) fn is_noted(interface: &str) -> bool {
-    record::read(interface).is_some() || resolv_conf::is_replaced_for(interface)
+    record::read(interface).is_some() || resolv_conf::is_kept_for(interface)
 }
 
 /// Whether it was by any program.
@@ -136,13 +136,25 @@ pub(super) fn name_servers(interface: &str) -> Option<Vec<String>> {
             .filter(|content| made_for(content) == Some(interface))?,
         Manager::Resolvectl => return None,
     };
+    servers_in(&content)
+}
+
+/// A manager that says nothing knows nothing.
+fn servers_in(content: &str) -> Option<Vec<String>> {
     let servers = content.lines().filter_map(|line| line.strip_prefix("nameserver "));
-    Some(servers.map(|server| server.trim().to_owned()).collect())
+    let servers: Vec<String> = servers.map(|server| server.trim().to_owned()).collect();
+    (!servers.is_empty()).then_some(servers)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_manager_that_says_nothing() {
+        assert_eq!(servers_in("# x\nnameserver ::1 \n"), Some(vec!["::1".to_owned()]));
+        assert_eq!(servers_in(""), None);
+    }
 
     #[test]
     fn the_first_kind_of_interface() {

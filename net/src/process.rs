@@ -128,6 +128,20 @@ impl Signal {
         128 + self.to_nix() as u8
     }
 
+    /// Whether this process was started so that the signal does nothing to it, as `nohup` starts programs.
+    ///
+    /// # Errors
+    ///
+    /// None in practice.
+    pub fn is_ignored(self) -> io::Result<bool> {
+        let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+        // SAFETY: without a new action, the call only writes the present one, for which there is room.
+        let result = unsafe { libc::sigaction(self.to_nix() as i32, std::ptr::null(), action.as_mut_ptr()) };
+        Errno::result(result)?;
+        // SAFETY: zeroes are a valid action, and the call has succeeded.
+        Ok(unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN)
+    }
+
     fn to_nix(self) -> signal::Signal {
         match self {
             Self::Terminate => signal::Signal::SIGTERM,

@@ -40,11 +40,11 @@ impl File {
             |error: &std::io::Error| Failed::because(format_args!("{shown}: {}", wg::reason(error)));
         let path = fs::canonicalize(&path).map_err(|error| unreadable(&error))?;
         if is_world_accessible(&path) {
-            eprintln!("Warning: `{}' is world accessible", path.display());
+            wg::tell(format_args!("Warning: `{}' is world accessible", path.display()));
         }
         let content = wg::setconf::read(&path)?;
         let config = quick::read(&content, table_number).map_err(|error| {
-            eprintln!("{}", error.display(&path.to_string_lossy()));
+            wg::tell(error.display(&path.to_string_lossy()));
             Failed(1)
         })?;
         Ok(File { interface, path, config })
@@ -53,7 +53,7 @@ impl File {
     /// What the file says to `wg`.
     pub(super) fn draft(&self) -> Result<Draft, Failed> {
         conf::read(&self.config.rest, Mode::Addition).map_err(|error| {
-            eprintln!("{}", error.display(&self.path.to_string_lossy()));
+            wg::tell(error.display(&self.path.to_string_lossy()));
             Failed(1)
         })
     }

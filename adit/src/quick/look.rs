@@ -112,7 +112,7 @@ pub(super) fn remains(interface: &str, is_up: bool) -> Remains {
         link: is_up,
         table: record.table,
         src_valid_mark: record.src_valid_mark,
-        resolv_conf: is_resolv_conf_replaced(interface),
+        resolv_conf: resolv_conf::is_replaced_for(interface) && !record::is_up_elsewhere(interface),
         nft: programs::output("nft", &["list", "tables"]).unwrap_or_default(),
         iptables: ["iptables-save", "ip6tables-save"].map(saved),
     }
@@ -120,12 +120,9 @@ pub(super) fn remains(interface: &str, is_up: bool) -> Remains {
 
 /// Whether an interface that is gone was brought up by this program and never taken down.
 pub(super) fn is_noted(interface: &str) -> bool {
-    record::read(interface).is_some() || is_resolv_conf_replaced(interface)
-}
-
-/// Whether `/etc/resolv.conf` is that of the interface, and not of one by its name in another network namespace.
-fn is_resolv_conf_replaced(interface: &str) -> bool {
-    resolv_conf::is_replaced_for(interface) && !record::is_up_elsewhere(interface)
+    // What is kept may be for an interface of this name in another network namespace.
+    record::read(interface).is_some()
+        || resolv_conf::is_kept_for(interface) && !record::is_up_elsewhere(interface)
 }
 
 /// Whether it was by any program.
@@ -150,13 +147,25 @@ pub(super) fn name_servers(interface: &str) -> Option<Vec<String>> {
             .filter(|content| made_for(content) == Some(interface))?,
         Manager::Resolvectl => return None,
     };
+    servers_in(&content)
+}
+
+/// A manager that says nothing knows nothing.
+fn servers_in(content: &str) -> Option<Vec<String>> {
     let servers = content.lines().filter_map(|line| line.strip_prefix("nameserver "));
-    Some(servers.map(|server| server.trim().to_owned()).collect())
+    let servers: Vec<String> = servers.map(|server| server.trim().to_owned()).collect();
+    (!servers.is_empty()).then_some(servers)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_manager_that_says_nothing() {
+        assert_eq!(servers_in("# x\nnameserver ::1 \n"), Some(vec!["::1".to_owned()]));
+        assert_eq!(servers_in(""), None);
+    }
 
     #[test]
     fn the_first_kind_of_interface() {

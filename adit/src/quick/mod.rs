@@ -81,7 +81,7 @@ struct Failed(u8);
 impl Failed {
     /// Says why, as this program.
     fn because(why: impl std::fmt::Display) -> Failed {
-        eprintln!("{}: {why}", program());
+        wg::tell(format_args!("{}: {why}", program()));
         Failed(1)
     }
 }
@@ -109,11 +109,11 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
     match Cli::try_parse_from(args) {
         Ok(cli) => cli.invocation.run(),
         Err(error) if asks || error.kind() == clap::error::ErrorKind::DisplayHelp => {
-            eprint!("{}", Cli::command().render_long_help());
+            wg::tell(Cli::command().render_long_help().to_string().trim_end());
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprint!("{error}");
+            wg::tell(error.to_string().trim_end());
             ExitCode::FAILURE
         }
     }
@@ -178,43 +178,64 @@ fn bring_up(Up { change, engine }: &Up) -> Result<(), Failed> {
     })
 }
 
-/// What a daemon of this interface has left that ended before it was taken down.
+/// Clears away what a daemon of this interface has left that ended before it was taken down. What cannot be cleared away
+/// is told, and in nobody's way.
 fn clear_away(file: &File) -> Result<(), Failed> {
-    if !look::is_noted(&file.interface) {
+    let interface = &file.interface;
+    if !look::is_noted(interface) {
         return Ok(());
     }
-    let remains = look::remains(&file.interface, false);
-    let system = look::system(&file.interface, &Get::default())?;
-    let steps = plan::remove(&file.interface, &file.config, None, &system, &remains);
-    Runner::new(file)?.run_whatever_fails(&steps)?;
-    record::forget(&file.interface);
+    let remains = look::remains(interface, false);
+    let system = look::system(interface, &Get::default())?;
+    let steps = plan::remove(interface, &file.config, None, &system, &remains);
+    if Runner::new(file)?.run_whatever_fails(&steps).is_err() {
+        wg::tell(format_args!("Warning: something of an earlier `{interface}' is left"));
+    }
+    record::forget(interface);
     Ok(())
 }
 
 fn take_down(change: &Change) -> Result<(), Failed> {
     let file = File::read(&change.which.name)?;
-    let interface = &file.interface;
-    let device = is_device(interface)?.then(|| get(interface)).transpose()?;
-    let remains = look::remains(interface, device.is_some());
-    if device.is_none() && !look::is_left(interface, &remains) {
+    let File { interface, config, .. } = &file;
+    let is_up = is_device(interface)?;
+    if !is_up && !look::is_left(interface, &look::remains(interface, false)) {
         return Err(not_a_device(interface));
     }
-    let system = look::system(interface, &Get::default())?;
-    let steps = plan::down(interface, &file.config, device.as_ref(), &system, &remains);
+    let begin = plan::begin_down(interface, config, is_up);
+    let end = plan::end_down(interface, config);
     if change.dry_run {
-        run::show(interface, &steps);
+        run::show(interface, &[begin, removal(&file)?, end].concat());
         return Ok(());
     }
-    if device.is_none() {
-        eprintln!("{}: `{interface}' has gone without being taken down", program());
+    if !is_up {
+        wg::tell(format_args!("{}: `{interface}' has gone without being taken down", program()));
     }
     let mut runner = Runner::new(&file)?;
-    match device {
-        Some(_) => runner.run_down(&steps)?,
-        None => runner.run_whatever_fails(&steps)?,
+    // Of one that is gone there is nothing that had better stay.
+    let mut run = |steps: &[Step]| match is_up {
+        true => runner.run_down(steps),
+        false => runner.run_whatever_fails(steps),
+    };
+    let begun = run(&begin);
+    if is_up && begun.is_err() {
+        return begun;
     }
-    record::forget(interface);
-    Ok(())
+    let removed = run(&removal(&file)?);
+    // Whatever else has failed: it is not asked for again, and neither are the user's commands.
+    if if_index(interface).is_err() {
+        record::forget(interface);
+    }
+    run(&end).and(removed).and(begun)
+}
+
+/// What is to be removed, as things are now: the user's commands may have changed them.
+fn removal(file: &File) -> Result<Vec<Step>, Failed> {
+    let File { interface, config, .. } = file;
+    let device = is_device(interface)?.then(|| get(interface)).transpose()?;
+    let remains = look::remains(interface, device.is_some());
+    let system = look::system(interface, &Get::default())?;
+    Ok(plan::remove(interface, config, device.as_ref(), &system, &remains))
 }
 
 fn save_it(which: &Which) -> Result<(), Failed> {

@@ -4,7 +4,7 @@ use std::env;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
 use adit_control::quick::Program;
@@ -47,10 +47,16 @@ pub(super) fn output(name: &str, args: &[&str]) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Runs a command of the user's, as `bash` does after `set -e -o pipefail`.
-pub(super) fn hook(command: &str) -> io::Result<ExitStatus> {
+/// Everybody may read a process's arguments, and a command may hold secrets; its environment is its own.
+const HOOK: &str = "ADIT_HOOK";
+const RUN_HOOK: &str = r#"set -- "$ADIT_HOOK"; unset ADIT_HOOK; eval "shift; $1""#;
+
+/// Runs a command of the user's for an interface, as `bash` does after `set -e -o pipefail`.
+pub(super) fn hook(command: &str, interface: &str, file: &Path) -> io::Result<ExitStatus> {
     let mut bash = Command::new("bash");
-    bash.args(["-e", "-o", "pipefail", "-O", "extglob", "-c", "--", command]).env("LC_ALL", "C");
+    bash.args(["-e", "-o", "pipefail", "-O", "extglob", "-c", RUN_HOOK]).env("LC_ALL", "C");
+    // The latter two are variables of the shell that wireguard-tools' wg-quick is, and commands use them.
+    bash.env(HOOK, command).env("INTERFACE", interface).env("CONFIG_FILE", file);
     // Where this program is, its links are too: wg, for one.
     if let Some(directory) = own_directory() {
         let path = env::var_os("PATH").unwrap_or_default();

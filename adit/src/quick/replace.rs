@@ -4,16 +4,13 @@ use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::process;
 
 /// Puts a file of this content and mode at `path`. What is there, even if it is a symbolic link, is replaced and not
 /// followed; a file beside it has the content first, and only its owner can open that.
 pub(super) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let beside = beside(path);
-    match fs::remove_file(&beside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let written = write_new(&beside, content, mode).and_then(|()| fs::rename(&beside, path));
+    let (beside, file) = create_beside(path)?;
+    let written = write(file, content, mode).and_then(|()| fs::rename(&beside, path));
     if written.is_err() {
         let _ = fs::remove_file(&beside);
         return written;
@@ -23,15 +20,25 @@ pub(super) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> 
     fs::File::open(directory)?.sync_all()
 }
 
-fn beside(path: &Path) -> PathBuf {
+fn beside(path: &Path, number: u32) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".tmp");
+    name.push(format!(".{}-{number}.tmp", process::id()));
     name.into()
 }
 
-/// A new file: `create_new` refuses a symbolic link that somebody puts there meanwhile.
-fn write_new(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+/// A new file of a name that nobody has: `create_new` touches neither somebody's file nor what a symbolic link leads to.
+fn create_beside(path: &Path) -> io::Result<(PathBuf, fs::File)> {
+    let mut number = 0;
+    loop {
+        let beside = beside(path, number);
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+            result => return result.map(|file| (beside, file)),
+        }
+    }
+}
+
+fn write(mut file: fs::File, content: &[u8], mode: u32) -> io::Result<()> {
     file.write_all(content)?;
     file.set_permissions(Permissions::from_mode(mode))?;
     file.sync_all()
@@ -49,7 +56,7 @@ mod tests {
         fs::create_dir(&directory).unwrap();
         let [path, target] = ["wg0.conf", "target"].map(|name| directory.join(name));
         fs::write(&target, "target").unwrap();
-        for link in [&path, &beside(&path)] {
+        for link in [&path, &beside(&path, 0)] {
             symlink(&target, link).unwrap();
         }
         replace(&path, b"new", 0o600).unwrap();
@@ -57,7 +64,9 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"new");
         let metadata = fs::symlink_metadata(&path).unwrap();
         assert!(metadata.is_file() && metadata.permissions().mode() & 0o777 == 0o600);
-        assert!(!beside(&path).exists());
+        assert!(!beside(&path, 1).exists());
+        // Somebody's own file, whatever its name, is left alone.
+        assert_eq!(fs::read_link(beside(&path, 0)).unwrap(), target);
         fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -3,21 +3,31 @@
 //! What was there is kept under another name, itself and not its content: a symbolic link stays one. In a container it is
 //! often mounted, and can neither be moved nor replaced; then the content is what is kept and put back.
 
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use adit_control::quick::dns::{kept, kept_for, made_for};
+use adit_device::uapi::DIRECTORY;
 
 use super::replace::replace;
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Name servers are no secret: every program reads them.
 const MODE: u32 = 0o644;
+/// What a link leads to that is kept where there was nothing to keep. Without it, a kept file that is missing is one that
+/// somebody has removed.
+const NONE: &str = "there was none";
 
 /// Whether it was, and what was there has not come back.
 pub(super) fn is_replaced_for(interface: &str) -> bool {
-    fs::symlink_metadata(kept(interface)).is_ok() || is_made_for(Path::new(RESOLV_CONF), interface)
+    is_kept_for(interface) || is_made_for(Path::new(RESOLV_CONF), interface)
+}
+
+/// Whether something is kept, to come back.
+pub(super) fn is_kept_for(interface: &str) -> bool {
+    fs::symlink_metadata(kept(interface)).is_ok()
 }
 
 fn is_made_for(path: &Path, interface: &str) -> bool {
@@ -25,26 +35,46 @@ fn is_made_for(path: &Path, interface: &str) -> bool {
 }
 
 pub(super) fn set(interface: &str, content: &str) -> io::Result<()> {
-    let kept = kept(interface);
-    match fs::hard_link(RESOLV_CONF, &kept) {
-        // There was none.
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) if is_mounted(&error) => replace(Path::new(&kept), &fs::read(RESOLV_CONF)?, MODE)?,
-        result => result?,
+    let _lock = Lock::take()?;
+    let own = PathBuf::from(kept(interface));
+    // What an earlier try has left is the one to come back.
+    if !(is_kept_for(interface) && is_ours(interface)) {
+        ignore_absence(fs::remove_file(&own))?;
+        keep(&own)?;
     }
     put(content.as_bytes()).inspect_err(|_| {
-        let _ = fs::remove_file(&kept);
+        // A file that is mounted has perhaps half of the new content. Where that stays, the kept one is the only one.
+        let _ = put_back(&own, Path::new(RESOLV_CONF));
     })
+}
+
+fn keep(own: &Path) -> io::Result<()> {
+    match fs::hard_link(RESOLV_CONF, own) {
+        Err(error) if error.kind() == ErrorKind::NotFound => symlink(NONE, own),
+        Err(error) if is_mounted(&error) => replace(own, &fs::read(RESOLV_CONF)?, MODE),
+        result => result,
+    }
+}
+
+/// Whether `/etc/resolv.conf` has what was put there for an interface, or nothing, as if that had been cut off.
+fn is_ours(interface: &str) -> bool {
+    is_made_for(Path::new(RESOLV_CONF), interface)
+        || fs::metadata(RESOLV_CONF).is_ok_and(|file| file.len() == 0)
 }
 
 fn put(content: &[u8]) -> io::Result<()> {
     match replace(Path::new(RESOLV_CONF), content, MODE) {
-        Err(error) if is_mounted(&error) => {
-            let mut file = fs::OpenOptions::new().write(true).truncate(true).open(RESOLV_CONF)?;
-            file.write_all(content)
-        }
+        Err(error) if is_mounted(&error) => overwrite(content),
         result => result,
     }
+}
+
+/// Of a file that is mounted, only the content can change. It is never empty meanwhile, whatever ends this.
+fn overwrite(content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).open(RESOLV_CONF)?;
+    file.write_all(content)?;
+    file.set_len(content.len() as u64)?;
+    file.sync_all()
 }
 
 /// A file that is mounted cannot be linked to from outside of it, nor be renamed.
@@ -55,19 +85,65 @@ fn is_mounted(error: &io::Error) -> bool {
 /// Takes back what was done for an interface. If another one came later, the file is that one's, and what was kept for this
 /// interface is what was kept for that one from now on. A file that somebody else has put there meanwhile stays.
 pub(super) fn restore(interface: &str) -> io::Result<()> {
+    let _lock = Lock::take()?;
     let own = PathBuf::from(kept(interface));
-    let replaced = [PathBuf::from(RESOLV_CONF)].into_iter().chain(others(interface)?);
-    let Some(replaced) = replaced.into_iter().find(|path| is_made_for(path, interface)) else {
+    let resolv_conf = PathBuf::from(RESOLV_CONF);
+    let replaced = [resolv_conf.clone()].into_iter().chain(others(interface)?);
+    let replaced = replaced.into_iter().find(|path| is_made_for(path, interface));
+    let Some(replaced) = replaced.or_else(|| is_ours(interface).then_some(resolv_conf)) else {
         return ignore_absence(fs::remove_file(&own));
     };
-    match fs::rename(&own, &replaced) {
-        // There was none before.
-        Err(error) if error.kind() == ErrorKind::NotFound => fs::remove_file(&replaced),
-        Err(error) if is_mounted(&error) => {
-            put(&fs::read(&own)?)?;
-            fs::remove_file(&own)
+    match put_back(&own, &replaced) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let why = format!("{} stays as it is: what was there before is gone", replaced.display());
+            Err(io::Error::other(why))
         }
         result => result,
+    }
+}
+
+/// Puts what is kept where it was, or where it is kept for a later interface.
+fn put_back(own: &Path, place: &Path) -> io::Result<()> {
+    let is_none = fs::read_link(own).is_ok_and(|target| target == Path::new(NONE));
+    if is_none && place == Path::new(RESOLV_CONF) {
+        let removed = ignore_absence(fs::remove_file(place));
+        return removed.and(fs::remove_file(own));
+    }
+    match fs::rename(own, place) {
+        Err(error) if is_mounted(&error) => {
+            overwrite(&fs::read(own)?)?;
+            fs::remove_file(own)
+        }
+        // Two names of one file stay, both.
+        result => result.and_then(|()| ignore_absence(fs::remove_file(own))),
+    }
+}
+
+/// Interfaces come and go one after the other, as far as `/etc/resolv.conf` is concerned.
+struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Lock {
+    fn take() -> io::Result<Lock> {
+        fs::create_dir_all(DIRECTORY)?;
+        let path = Path::new(DIRECTORY).join("resolv.conf.lock");
+        loop {
+            // Who cannot open it cannot hold it.
+            let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+            file.lock()?;
+            // Whoever held it has removed it; only the file that has the name now is the lock.
+            if fs::metadata(&path).is_ok_and(|now| file.metadata().is_ok_and(|own| own.ino() == now.ino())) {
+                return Ok(Lock { path, _file: file });
+            }
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
     }
 }
 

@@ -29,9 +29,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Prints a plan instead of carrying it out, each command with what is given to it.
 pub(super) fn show(interface: &str, steps: &[Step]) {
     for step in steps {
-        println!("[#] {}", step.command(interface));
+        let mut text = format!("[#] {}\n", step.command(interface));
         for line in step.input().lines() {
-            println!("    {line}");
+            text += &format!("    {line}\n");
+        }
+        if wg::print(text.as_bytes()).is_err() {
+            break;
         }
     }
 }
@@ -66,7 +69,7 @@ impl<'a> Runner<'a> {
     pub(super) fn new(file: &'a File) -> Result<Runner<'a>, Failed> {
         let failed = |error: io::Error| Failed::because(wg::reason(&error));
         let system = Config::open().map_err(failed)?;
-        let signals = SignalFd::new(&[Signal::Terminate, Signal::Interrupt]).map_err(failed)?;
+        let signals = signals().map_err(failed)?;
         Ok(Runner { file, system, signals, undo: Vec::new() })
     }
 
@@ -124,11 +127,11 @@ impl<'a> Runner<'a> {
 
     /// Runs one step, after saying so. If it fails, standard error says why.
     fn step(&mut self, step: &Step) -> Result<(), Failed> {
-        eprintln!("[#] {}", step.command(&self.file.interface));
+        wg::tell(format_args!("[#] {}", step.command(&self.file.interface)));
         self.perform(step).map_err(|trouble| match trouble {
             Trouble::Told(code) => Failed(code),
             Trouble::Netlink(error) => {
-                eprintln!("RTNETLINK answers: {}", wg::reason(&error));
+                wg::tell(format_args!("RTNETLINK answers: {}", wg::reason(&error)));
                 Failed(2)
             }
             Trouble::Error(error) => Failed::because(wg::reason(&error)),
@@ -140,7 +143,9 @@ impl<'a> Runner<'a> {
         let netlink = match step {
             Step::AddLink => return self.add_link(),
             Step::StartEngine(program) => return self.start_engine(program),
-            Step::Hook(command) => return told(programs::hook(command)?),
+            Step::Hook(command) => {
+                return told(programs::hook(command, &self.file.interface, &self.file.path)?);
+            }
             Step::Configure => return self.configure(),
             Step::SetFwmark(mark) => {
                 return self.set(&Set { fwmark: Some(*mark), ..Set::default() });
@@ -216,7 +221,7 @@ impl<'a> Runner<'a> {
     fn configure(&self) -> Result<(), Trouble> {
         let draft = self.file.draft().map_err(|Failed(code)| Trouble::Told(code))?;
         for warning in &draft.warnings {
-            eprintln!("{warning}");
+            wg::tell(warning);
         }
         let set = self.resolve(draft)?;
         self.set(&set)
@@ -257,6 +262,15 @@ impl<'a> Runner<'a> {
         }
         Ok(())
     }
+}
+
+/// Those that ask to end. Who hangs up asks for it too, but under `nohup`.
+fn signals() -> io::Result<SignalFd> {
+    let mut signals = vec![Signal::Terminate, Signal::Interrupt];
+    if !Signal::Hangup.is_ignored()? {
+        signals.push(Signal::Hangup);
+    }
+    SignalFd::new(&signals)
 }
 
 /// A program that fails has said why. One that a signal ended counts as it does for a shell.

@@ -11,7 +11,7 @@ use adit_control::Set;
 use adit_control::conf::{Draft, Endpoint};
 use adit_net::resolve::{LookupError, lookup};
 
-use super::{Failed, reason};
+use super::{Failed, reason, tell};
 
 /// How often to ask again.
 const RETRIES: &str = "WG_ENDPOINT_RESOLUTION_RETRIES";
@@ -51,7 +51,8 @@ fn look_up(endpoint: &Endpoint, mut retries: Option<u32>) -> Result<SocketAddr, 
             return Err(format!("{text}: `{}'", endpoint.text));
         }
         retries = retries.map(|retries| retries - 1);
-        eprintln!("{text}: `{}'. Trying again in {:.2} seconds...", endpoint.text, pause.as_secs_f64());
+        let seconds = pause.as_secs_f64();
+        tell(format_args!("{text}: `{}'. Trying again in {seconds:.2} seconds...", endpoint.text));
         thread::sleep(pause);
         pause = LONGEST_PAUSE.min(pause * 6 / 5);
     }

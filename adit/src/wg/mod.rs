@@ -58,7 +58,7 @@ impl Call<'_> {
 
     fn tell_usage(&self, usage: &str) {
         let usage = format!("Usage: {} {} {usage}", self.program, self.name);
-        eprintln!("{}", usage.trim_end());
+        tell(usage.trim_end());
     }
 }
 
@@ -68,7 +68,7 @@ pub(crate) struct Failed;
 impl Failed {
     /// Says why, in one line or more.
     fn because(why: impl std::fmt::Display) -> Failed {
-        eprintln!("{why}");
+        tell(why);
         Failed
     }
 }
@@ -100,8 +100,8 @@ const TOOLS_VERSION: &str = "1.0.20260223";
 /// Runs one subcommand.
 fn run(program: &str, name: &str, args: &[OsString]) -> ExitCode {
     let Some(subcommand) = SUBCOMMANDS.iter().find(|subcommand| subcommand.name == name) else {
-        eprintln!("Invalid subcommand: `{name}'");
-        eprint!("{}", usage(program));
+        tell(format_args!("Invalid subcommand: `{name}'"));
+        tell(usage(program).trim_end());
         return ExitCode::FAILURE;
     };
     match (subcommand.run)(&Call { program, name: subcommand.name, args }) {
@@ -179,6 +179,12 @@ pub(crate) fn print(text: &[u8]) -> Result<(), Failed> {
         io::ErrorKind::BrokenPipe => Failed,
         _ => Failed::because(format_args!("cannot print: {}", reason(&error))),
     })
+}
+
+/// Says something on standard error, and goes on if nobody listens: what was begun is to be finished or undone.
+pub(crate) fn tell(text: impl std::fmt::Display) {
+    // In one piece, so that lines of several programs do not mix.
+    let _ = io::stderr().write_all(format!("{text}\n").as_bytes());
 }
 
 /// An error as C programs tell it: without its number.

@@ -76,7 +76,7 @@ fn peer_word(peer: &mut SetPeer, word: &str, words: &mut Iter<'_, OsString>) -> 
             let mut warnings = Vec::new();
             let list = value::allowed_ips(&text, &mut warnings);
             for warning in &warnings {
-                eprintln!("{warning}");
+                super::tell(warning);
             }
             let list = list.map_err(Failed::because)?;
             peer.replace_allowed_ips = list.replace;

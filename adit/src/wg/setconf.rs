@@ -68,7 +68,7 @@ fn apply(
     let draft = conf::read(&content, mode)
         .map_err(|error| Failed::because(error.display(&path.to_string_lossy())))?;
     for warning in &draft.warnings {
-        eprintln!("{warning}");
+        super::tell(warning);
     }
     let mut set = endpoint::resolve_all(draft, path)?;
     finish(&interface, &mut set)?;

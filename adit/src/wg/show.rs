@@ -42,7 +42,7 @@ fn show_all(call: &Call<'_>, name: Option<&str>) -> Result<(), Failed> {
         let get = match device::get(interface) {
             Ok(get) => get,
             Err(error) => {
-                eprintln!("Unable to access interface {interface}: {error}");
+                super::tell(format_args!("Unable to access interface {interface}: {error}"));
                 continue;
             }
         };
@@ -80,7 +80,7 @@ fn get(interface: &str) -> Result<Get, Failed> {
 
 fn field(call: &Call<'_>, name: &str) -> Result<Field, Failed> {
     Field::of(name).ok_or_else(|| {
-        eprintln!("Invalid parameter: `{name}'");
+        super::tell(format_args!("Invalid parameter: `{name}'"));
         call.tell_usage(USAGE);
         Failed
     })

@@ -101,6 +101,7 @@ pub fn read(content: &[u8], tables: impl Fn(&str) -> Option<u32>) -> Result<Conf
         let taken = in_interface
             && config
                 .take(&line, &tables)
+                .and_then(|taken| if taken && line.is_broken(raw) { Err(broken()) } else { Ok(taken) })
                 .map_err(|(message, expected)| at(number, &text, &line, message, expected))?;
         if !taken {
             config.rest.push(raw);
@@ -158,6 +159,11 @@ impl Config {
         }
         Ok(true)
     }
+}
+
+/// Saving the file would write something else than what was there.
+fn broken() -> Wrong {
+    ("Error: this value is not UTF-8".to_owned(), "expected UTF-8")
 }
 
 /// Without the spaces and tabs around it, as a shell reads it.
@@ -241,6 +247,14 @@ impl<'a> Line<'a> {
     fn whole_value(&self) -> &'a str {
         self.raw.split_once('=').map_or("", |(_, value)| trim(value))
     }
+
+    /// Whether the value is not what the file has, whose line is made of these bytes. In comments any will do.
+    fn is_broken(&self, bytes: &[u8]) -> bool {
+        let is_command =
+            ["preup", "postup", "predown", "postdown"].iter().any(|key| self.key.eq_ignore_ascii_case(key));
+        let value = if is_command { self.whole_value() } else { self.value.unwrap_or_default() };
+        value.contains(char::REPLACEMENT_CHARACTER) && str::from_utf8(bytes).is_err()
+    }
 }
 
 fn trim(text: &str) -> &str {
@@ -252,12 +266,23 @@ fn at(number: usize, raw: &str, line: &Line<'_>, message: String, hint: &'static
     let offset = value.as_ptr().addr() - raw.as_ptr().addr();
     let column = raw.get(..offset).unwrap_or_default().chars().count() + 1;
     Error {
-        message,
+        message: without_words(message, value),
         summary: "Configuration parsing error",
         place: Some(Place { line: number, column, text: without_keys(raw.trim_end()) }),
         hint,
         warnings: Vec::new(),
     }
+}
+
+/// A key that stands where it does not belong is not shown, nor is a word that could be a part of one.
+fn without_words(message: String, value: &str) -> String {
+    if without_keys(value) == value {
+        return message;
+    }
+    words(value).chain([value]).fold(message, |message, word| {
+        let [quoted, ticked] = [format!("\"{word}\""), format!("`{word}'")];
+        message.replace(&quoted, "\"(hidden)\"").replace(&ticked, "`(hidden)'")
+    })
 }
 
 #[cfg(test)]
@@ -339,6 +364,29 @@ mod tests {
         ] {
             let text = error(&format!("[Interface]\n\n{wrong}\n"));
             assert!(text.contains("wg0.conf:3:"), "{text}");
+        }
+    }
+
+    #[test]
+    fn keys_in_the_wrong_place_are_not_shown() {
+        let key = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=";
+        let (start, end) = key.split_at(20);
+        for name in ["Address", "MTU", "Table", "SaveConfig"] {
+            for value in [key.to_owned(), format!("{start} {end}"), format!("10.0.0.1, {key}")] {
+                let text = error(&format!("[Interface]\n{name} = {value}\n"));
+                assert!(text.contains("(hidden)") && !text.contains(start) && !text.contains(end), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_text_is_not_changed_silently() {
+        for line in [&b"PostUp = echo \xe9"[..], b"PreDown = # \xe9", b"DNS = 192.0.2.1, \xe9.example"] {
+            let error = read(&[b"[Interface]\n\n", line].concat(), |_| None).unwrap_err();
+            assert!(error.display("wg0.conf").to_string().contains("wg0.conf:3:"), "{error:?}");
+        }
+        for line in [&b"DNS = 192.0.2.1 # \xe9"[..], "PostUp = echo \u{fffd}".as_bytes(), b"Other = \xe9"] {
+            read(&[b"[Interface]\n", line].concat(), |_| None).unwrap();
         }
     }
 

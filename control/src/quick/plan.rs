@@ -148,25 +148,25 @@ impl OwnTable<'_> {
     }
 }
 
-/// Takes an interface down. `device` is what is known of it; nothing if it is gone, and only its remains are left.
+/// Takes an interface down as far as the user's commands may change what is to be removed: [`remove`] follows, and
+/// [`end_down`].
 #[must_use]
-pub fn down(
-    interface: &str,
-    config: &Config,
-    device: Option<&Get>,
-    system: &System,
-    remains: &Remains,
-) -> Vec<Step> {
+pub fn begin_down(interface: &str, config: &Config, is_up: bool) -> Vec<Step> {
     let mut steps: Vec<Step> = hooks(interface, &config.pre_down).collect();
-    if config.save && device.is_some() {
+    if config.save && is_up {
         steps.push(Step::Save);
     }
-    steps.extend(remove(interface, config, device, system, remains));
-    steps.extend(hooks(interface, &config.post_down));
     steps
 }
 
-/// What [`down`] does itself.
+/// The user's commands for when all is undone.
+#[must_use]
+pub fn end_down(interface: &str, config: &Config) -> Vec<Step> {
+    hooks(interface, &config.post_down).collect()
+}
+
+/// Removes the interface and all that belongs to it. `device` is what is known of it; nothing if it is gone, and only its
+/// remains are left.
 #[must_use]
 pub fn remove(
     interface: &str,

@@ -41,6 +41,19 @@ fn up(interface: &str, allowed_ips: &str, system: &System) -> Vec<Step> {
     steps
 }
 
+fn down(
+    interface: &str,
+    config: &Config,
+    device: Option<&Get>,
+    system: &System,
+    remains: &Remains,
+) -> Vec<Step> {
+    let mut steps = begin_down(interface, config, device.is_some());
+    steps.extend(remove(interface, config, device, system, remains));
+    steps.extend(end_down(interface, config));
+    steps
+}
+
 #[track_caller]
 fn check(steps: &[Step], expected: &str) {
     assert_eq!(text(steps), expected);

@@ -30,7 +30,11 @@ pub fn save(config: &Config, current: &Current<'_>) -> SecretText {
         let written = writeln!(out, "{name} = {value}");
         debug_assert!(written.is_ok(), "memory takes all that is written to it");
     };
-    for (ip, prefix_len) in current.addresses.iter().filter(|(ip, _)| !is_automatic(*ip, config)) {
+    let mut addresses: Vec<_> =
+        current.addresses.iter().filter(|(ip, _)| !is_automatic(*ip, config)).collect();
+    // The kernel lists IPv6 addresses last to first: their order would turn around each time.
+    addresses.sort_by_key(|(ip, _)| place(*ip, config));
+    for (ip, prefix_len) in addresses {
         line("Address", &format_args!("{ip}/{prefix_len}"));
     }
     for name in current.dns.as_ref().unwrap_or(&config.dns).iter().chain(&config.search) {
@@ -62,6 +66,11 @@ pub fn save(config: &Config, current: &Current<'_>) -> SecretText {
     out
 }
 
+/// Where the file has an address; behind all others if it does not.
+fn place(ip: IpAddr, config: &Config) -> usize {
+    config.addresses.iter().position(|address| address.ip == ip).unwrap_or(usize::MAX)
+}
+
 /// The kernel gives a TUN device a link-local address, another one each time. Saved, they would pile up.
 fn is_automatic(ip: IpAddr, config: &Config) -> bool {
     let is_link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
@@ -87,5 +96,16 @@ mod tests {
             SaveConfig = true\nPostUp = echo '#' %i # both\nPrivateKey = y\n\n[Peer]\nPublicKey = z\n";
         let saved = save(&read(file.as_bytes(), |_| None).unwrap(), &current);
         assert_eq!(str::from_utf8(&saved).unwrap(), expected);
+    }
+
+    #[test]
+    fn addresses_stay_in_the_order_of_the_file() {
+        let file = "[Interface]\nAddress = fd00::1/64, fd00::2/64\nAddress = 10.0.0.1/24\n";
+        let addresses = ["10.0.0.1", "fd00::9", "fd00::2", "fd00::1"].map(|ip| (ip.parse().unwrap(), 64));
+        let current = Current { addresses: &addresses, dns: None, mtu: 1420, conf: b"" };
+        let saved = save(&read(file.as_bytes(), |_| None).unwrap(), &current);
+        let saved: Vec<_> = str::from_utf8(&saved).unwrap().lines().skip(1).take(4).collect();
+        let expected = ["fd00::1", "fd00::2", "10.0.0.1", "fd00::9"].map(|ip| format!("Address = {ip}/64"));
+        assert_eq!(saved, expected);
     }
 }

@@ -20,9 +20,12 @@ pub(super) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> 
     fs::File::open(directory)?.sync_all()
 }
 
+/// What such a name ends with, unlike any interface's: after a sudden end it may stay.
+pub(super) const BESIDE: &str = ".tmp~";
+
 fn beside(path: &Path, number: u32) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}-{number}.tmp", process::id()));
+    name.push(format!(".{}-{number}{BESIDE}", process::id()));
     name.into()
 }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use adit_control::quick::dns::{kept, kept_for, made_for};
 use adit_device::uapi::DIRECTORY;
 
-use super::replace::replace;
+use super::replace::{BESIDE, replace};
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Name servers are no secret: every program reads them.
@@ -153,7 +153,12 @@ fn others(interface: &str) -> io::Result<Vec<PathBuf>> {
     for entry in fs::read_dir("/etc")? {
         let entry = entry?;
         let name = entry.file_name();
-        if name.to_str().and_then(kept_for).is_some_and(|other| other != interface) {
+        if name
+            .to_str()
+            .filter(|name| !name.ends_with(BESIDE))
+            .and_then(kept_for)
+            .is_some_and(|other| other != interface)
+        {
             others.push(entry.path());
         }
     }

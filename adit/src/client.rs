@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use adit_control::SecretText;
 use adit_control::uapi::EPROTO;
+use adit_device::uapi::DIRECTORY;
 use zeroize::Zeroizing;
 
 /// How long an engine may be silent.
@@ -120,6 +121,21 @@ impl LineSoFar {
         }
         Ok(None)
     }
+}
+
+/// The names of the interfaces that have a UAPI socket, in the order of the directory, whether anybody serves them or not.
+pub(crate) fn interfaces() -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(DIRECTORY) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        result => result?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let file = entry?.file_name();
+        let name = file.to_str().and_then(|file| file.strip_suffix(".sock"));
+        names.extend(name.filter(|name| !name.is_empty()).map(str::to_owned));
+    }
+    Ok(names)
 }
 
 /// Whether somebody serves the socket. One that its server has left behind is removed.

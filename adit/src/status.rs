@@ -1,9 +1,7 @@
 //! `adit status`: how running engines get on with the kernel's offloads.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use adit_control::status::{FIELDS, Status, Value};
@@ -50,14 +48,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 
 /// The interfaces that have a UAPI socket, sorted.
 fn interfaces() -> Result<Vec<String>, String> {
-    let entries = match fs::read_dir(DIRECTORY) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        result => result.map_err(|error| format!("cannot read {DIRECTORY}: {error}"))?,
-    };
-    let name = |path: PathBuf| {
-        (path.extension()? == "sock").then(|| Some(path.file_stem()?.to_str()?.to_owned()))?
-    };
-    let mut names: Vec<String> = entries.flatten().filter_map(|entry| name(entry.path())).collect();
+    let mut names = client::interfaces().map_err(|error| format!("cannot read {DIRECTORY}: {error}"))?;
     names.sort_unstable();
     Ok(names)
 }

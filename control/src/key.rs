@@ -7,7 +7,7 @@
 use std::fmt;
 
 use adit_crypto::Secret;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 /// The length of a key in hexadecimal digits.
 pub const HEX_LEN: usize = 64;
@@ -74,6 +74,14 @@ impl fmt::Debug for PublicKey {
 #[must_use]
 pub fn secret_from_hex(text: &str) -> Option<Secret<32>> {
     decode_hex(text.as_bytes()).map(into_secret)
+}
+
+/// A secret key as 44 characters of base64, in memory that is wiped.
+#[must_use]
+pub fn secret_to_base64(secret: &Secret<32>) -> Zeroizing<String> {
+    let text = Zeroizing::new(encode_base64(secret.expose()));
+    // In one piece: a string that grows leaves its beginnings behind.
+    Zeroizing::new(str::from_utf8(&text[..]).unwrap_or_default().to_owned())
 }
 
 /// Reads a secret key in canonical base64.

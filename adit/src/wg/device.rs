@@ -1,13 +1,12 @@
 //! The devices: userspace ones by their UAPI sockets, the kernel's by generic netlink.
 
 use std::fmt;
-use std::fs;
 use std::io;
 
 use adit_control::netlink::{self, FAMILY, GET_DEVICE, Reader, SET_DEVICE, VERSION};
 use adit_control::uapi::{AnswerError, parse_get, parse_set_answer, write_set};
 use adit_control::{Get, Set};
-use adit_device::uapi::{DIRECTORY, socket_path};
+use adit_device::uapi::socket_path;
 use adit_net::netlink::{Config, Generic, if_index};
 
 use super::reason;
@@ -43,15 +42,7 @@ impl From<AnswerError> for Refusal {
 /// The names of all devices: the kernel's, then those of userspace programs that answer.
 pub(crate) fn list() -> io::Result<Vec<String>> {
     let mut names: Vec<String> = Config::open()?.wireguards()?.into_iter().map(|link| link.name).collect();
-    let entries = match fs::read_dir(DIRECTORY) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(names),
-        result => result?,
-    };
-    for entry in entries {
-        let file = entry?.file_name();
-        let name = file.to_str().and_then(|file| file.strip_suffix(".sock"));
-        names.extend(name.filter(|name| !name.is_empty() && is_userspace(name)).map(str::to_owned));
-    }
+    names.extend(client::interfaces()?.into_iter().filter(|name| is_userspace(name)));
     Ok(names)
 }
 

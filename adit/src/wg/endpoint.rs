@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use adit_control::Set;
-use adit_control::conf::{Draft, Endpoint};
+use adit_control::conf::{Draft, Endpoint, is_space};
 use adit_net::resolve::{LookupError, lookup};
 
 use super::{Failed, reason, tell};
@@ -77,7 +77,7 @@ fn retries_in(value: &OsStr) -> Option<u32> {
     if value.is_empty() {
         return Some(0);
     }
-    let text = value.to_str()?.trim_start_matches([' ', '\t', '\n', '\x0b', '\x0c', '\r']);
+    let text = value.to_str()?.trim_start_matches(is_space);
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     let number: u32 = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())??;
     let is_negative = text.starts_with('-') && number != 0;

@@ -6,6 +6,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 
 use adit_control::PublicKey;
+use adit_control::conf::is_space;
 use adit_control::key::{BASE64_LEN, encode_base64, secret_from_base64};
 use adit_crypto::{Secret, x25519};
 use zeroize::Zeroizing;
@@ -66,7 +67,8 @@ pub(super) fn pubkey(call: &Call<'_>) -> Result<(), Failed> {
 /// Whether standard input goes on with anything but white space and zeros.
 fn has_more() -> io::Result<bool> {
     for byte in io::stdin().lock().bytes() {
-        if !matches!(byte?, 0 | b' ' | b'\t'..=b'\r') {
+        let byte = byte?;
+        if byte != 0 && !is_space(byte.into()) {
             return Ok(true);
         }
     }

@@ -7,6 +7,7 @@ use std::io::Read as _;
 use std::path::Path;
 use std::slice::Iter;
 
+use adit_control::conf::is_space;
 use adit_control::conf::value::{self, Fault};
 use adit_control::{Set, SetPeer};
 use adit_crypto::Secret;
@@ -72,7 +73,7 @@ fn peer_word(peer: &mut SetPeer, word: &str, words: &mut Iter<'_, OsString>) -> 
             peer.endpoint = Some(endpoint::resolve(&read(value::endpoint, word, words)?)?);
         }
         "allowed-ips" => {
-            let text: String = text(word, words)?.split([' ', '\t', '\n', '\x0b', '\x0c', '\r']).collect();
+            let text: String = text(word, words)?.split(is_space).collect();
             let mut warnings = Vec::new();
             let list = value::allowed_ips(&text, &mut warnings);
             for warning in &warnings {

@@ -71,7 +71,8 @@ fn body(raw: &str) -> &str {
 }
 
 /// What is white space to C, whatever the locale.
-fn is_space(char: char) -> bool {
+#[must_use]
+pub fn is_space(char: char) -> bool {
     matches!(char, ' ' | '\t'..='\r')
 }
 

@@ -16,6 +16,7 @@ mod write;
 use std::net::SocketAddr;
 
 pub use error::{Error, Place};
+pub use line::is_space;
 pub use read::{Mode, read};
 pub use sync::synchronize;
 pub use value::{Endpoint, Fault};

@@ -6,6 +6,7 @@ use std::num::IntErrorKind;
 
 use adit_crypto::Secret;
 
+use super::line::is_space;
 use crate::{AllowedIpChange, Prefix, PublicKey, key};
 
 /// What is wrong with a value.
@@ -40,7 +41,7 @@ pub fn port(value: &str) -> Result<u16, Fault> {
     if value.is_empty() {
         return Err(fault("Unable to parse empty port", 0, EXPECTED));
     }
-    decimal(value.trim_start_matches([' ', '\t', '\n', '\x0b', '\x0c', '\r']))
+    decimal(value.trim_start_matches(is_space))
         .and_then(|number| number.try_into().ok())
         .ok_or_else(|| fault(format!("Servname not supported for ai_socktype: `{value}'"), 0, EXPECTED))
 }
@@ -123,7 +124,7 @@ pub fn key_file(content: &[u8]) -> Result<Option<Secret<32>>, Fault> {
     let Some((text, rest)) = content.split_at_checked(key::BASE64_LEN) else {
         return Err(fault("Invalid length key in key file", 0, A_KEY));
     };
-    if let Some(offset) = rest.iter().position(|byte| !matches!(byte, b' ' | b'\t'..=b'\r')) {
+    if let Some(offset) = rest.iter().position(|&byte| !is_space(byte.into())) {
         // Which one is not told: it may be a part of a key.
         return Err(fault("Found trailing character in key file:", key::BASE64_LEN + offset, A_KEY));
     }

@@ -3,7 +3,6 @@
 use std::fmt::{self, Write as _};
 
 use adit_crypto::Secret;
-use zeroize::Zeroizing;
 
 use crate::show::{ScopeName, endpoint, prefix};
 use crate::{Get, GetPeer, SecretText, key};
@@ -50,8 +49,7 @@ fn write_peer(out: &mut SecretText, peer: &GetPeer, scope_name: ScopeName) {
 }
 
 fn secret(out: &mut SecretText, name: &str, secret: &Secret<32>) {
-    let text = Zeroizing::new(key::encode_base64(secret.expose()));
-    line(out, format_args!("{name} = {}", str::from_utf8(&text[..]).unwrap_or_default()));
+    line(out, format_args!("{name} = {}", *key::secret_to_base64(secret)));
 }
 
 fn line(out: &mut SecretText, text: fmt::Arguments<'_>) {

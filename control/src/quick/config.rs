@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::SecretText;
 use crate::conf::error::{Error, Place};
-use crate::conf::line::without_keys;
+use crate::conf::line::{is_space, without_keys};
 
 /// What a file says to `wg-quick`.
 #[derive(Debug, Default)]
@@ -175,7 +175,7 @@ fn blank_trimmed(mut raw: &[u8]) -> &[u8] {
 }
 
 fn words(value: &str) -> impl Iterator<Item = &str> {
-    value.split([',', ' ', '\t', '\r', '\x0b', '\x0c']).filter(|word| !word.is_empty())
+    value.split(|char| char == ',' || is_space(char)).filter(|word| !word.is_empty())
 }
 
 /// What is no address is a domain to search.
@@ -258,7 +258,7 @@ impl<'a> Line<'a> {
 }
 
 fn trim(text: &str) -> &str {
-    text.trim_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c'])
+    text.trim_matches(is_space)
 }
 
 fn at(number: usize, raw: &str, line: &Line<'_>, message: String, hint: &'static str) -> Error {

@@ -134,9 +134,7 @@ fn none() -> String {
 }
 
 fn secret(secret: Option<&Secret<32>>) -> Zeroizing<String> {
-    let Some(secret) = secret else { return Zeroizing::new(none()) };
-    let text = Zeroizing::new(key::encode_base64(secret.expose()));
-    Zeroizing::new(str::from_utf8(&text[..]).unwrap_or_default().to_owned())
+    secret.map_or_else(|| Zeroizing::new(none()), key::secret_to_base64)
 }
 
 fn prefixes(prefixes: &[Prefix], separator: &str) -> String {

@@ -8,7 +8,6 @@ use std::cmp::Reverse;
 use std::fmt::{self, Display, Write as _};
 
 use adit_crypto::Secret;
-use zeroize::Zeroizing;
 
 pub use address::{ScopeName, endpoint};
 pub(crate) use address::{address, prefix};
@@ -104,8 +103,7 @@ impl Page {
 
     fn secret(&mut self, label: &str, secret: &Secret<32>) {
         if self.show_keys {
-            let text = Zeroizing::new(key::encode_base64(secret.expose()));
-            self.field(label, str::from_utf8(&text[..]).unwrap_or_default());
+            self.field(label, key::secret_to_base64(secret).as_str());
         } else {
             self.field(label, "(hidden)");
         }

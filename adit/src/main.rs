@@ -1,5 +1,6 @@
 //! Adit: WireGuard, whole, in Rust. This is the program; the subcommands are its modules.
 
+mod check;
 mod client;
 mod crypto;
 mod daemon;
@@ -7,6 +8,7 @@ mod demo;
 mod logger;
 mod offloads;
 mod quick;
+mod replace;
 mod status;
 mod wg;
 
@@ -48,6 +50,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Tell what a wg-quick file will do, and what about it is wrong or probably not meant
+    Check(check::Args),
     /// Show a real tunnel between two network namespaces of its own, and leave nothing behind
     Demo(demo::Args),
     /// Tell which offloads of the kernel running engines use, and how often each served and failed
@@ -90,6 +94,7 @@ fn main() -> ExitCode {
     }
     let cli = Cli::parse_from(args);
     match (cli.command, &cli.daemon.interface) {
+        (Some(Command::Check(args)), _) => check::run(&args),
         (Some(Command::Demo(args)), _) => demo::run(&args),
         (Some(Command::Status(args)), _) => status::run(&args),
         (Some(Command::Quick(invocation)), _) => invocation.run(),

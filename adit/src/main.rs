@@ -1,5 +1,6 @@
 //! Adit: WireGuard, whole, in Rust. This is the program; the subcommands are its modules.
 
+mod check;
 mod cli;
 mod client;
 mod crypto;
@@ -8,6 +9,7 @@ mod demo;
 mod logger;
 mod offloads;
 mod quick;
+mod replace;
 mod status;
 mod wg;
 
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     match (cli.command, &cli.daemon.interface) {
+        (Some(Command::Check(args)), _) => check::run(&args),
         (Some(Command::Demo(args)), _) => demo::run(&args),
         (Some(Command::Status(args)), _) => status::run(&args),
         (Some(Command::Quick(invocation)), _) => invocation.run(),

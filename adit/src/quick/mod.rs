@@ -4,11 +4,10 @@
 //! decided by `adit_control::quick`; this reads the system and carries the plans out.
 
 mod engine;
-mod file;
+pub(crate) mod file;
 mod look;
 mod programs;
 mod record;
-mod replace;
 mod resolv_conf;
 mod run;
 mod save;

@@ -8,6 +8,7 @@ mod demo;
 mod logger;
 mod offloads;
 mod quick;
+mod service;
 mod status;
 mod wg;
 

@@ -5,7 +5,7 @@
 pub(crate) mod device;
 pub(crate) mod endpoint;
 mod keys;
-mod set;
+pub(crate) mod set;
 pub(crate) mod setconf;
 mod show;
 

@@ -154,6 +154,11 @@ pub(crate) fn is_served(path: &Path) -> bool {
     }
 }
 
+/// Whether somebody serves the socket by now, where nobody has before: one that is about to be served is left alone.
+pub(crate) fn is_served_yet(path: &Path) -> bool {
+    UnixStream::connect(path).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use std::thread;

@@ -10,6 +10,7 @@ mod logger;
 mod offloads;
 mod quick;
 mod replace;
+mod service;
 mod status;
 mod wg;
 

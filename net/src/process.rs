@@ -117,10 +117,12 @@ pub enum Signal {
     Interrupt,
     /// `SIGHUP`: whatever the daemon makes of it.
     Hangup,
+    /// `SIGCHLD`: a program that this one has started has ended.
+    Child,
 }
 
 impl Signal {
-    const ALL: [Self; 3] = [Self::Terminate, Self::Interrupt, Self::Hangup];
+    const ALL: [Self; 4] = [Self::Terminate, Self::Interrupt, Self::Hangup, Self::Child];
 
     /// The exit code with which a shell reports a process that the signal ended: 128 and the signal's number.
     #[must_use]
@@ -147,6 +149,7 @@ impl Signal {
             Self::Terminate => signal::Signal::SIGTERM,
             Self::Interrupt => signal::Signal::SIGINT,
             Self::Hangup => signal::Signal::SIGHUP,
+            Self::Child => signal::Signal::SIGCHLD,
         }
     }
 }

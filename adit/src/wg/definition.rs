@@ -2,9 +2,9 @@
 
 use adit_control::show::fields::Field;
 use clap::builder::{PossibleValue, PossibleValuesParser};
-use clap::{Arg, Command};
+use clap::{Arg, ArgAction, Command};
 
-use super::SUBCOMMANDS;
+use super::{SUBCOMMANDS, show_options};
 
 /// The value names by which completions know what to offer.
 const INTERFACE: &str = "INTERFACE";
@@ -55,7 +55,11 @@ fn interface() -> Arg {
 
 fn show(command: Command) -> Command {
     let fields = Field::NAMES.map(|(name, field)| PossibleValue::new(name).help(meaning(field)));
-    command.args([
+    let options = show_options::OPTIONS.iter().map(|option| {
+        let long = option.name.trim_start_matches('-');
+        Arg::new(long).long(long).action(ArgAction::SetTrue).help(option.about)
+    });
+    command.args(options).args([
         Arg::new(INTERFACE)
             .value_name(INTERFACE)
             .help("The interface, or all of them, which is what is shown without it, or interfaces, for nothing but their names"),

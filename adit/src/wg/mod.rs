@@ -6,7 +6,7 @@ pub(crate) mod definition;
 pub(crate) mod device;
 pub(crate) mod endpoint;
 mod keys;
-mod set;
+pub(crate) mod set;
 pub(crate) mod setconf;
 mod show;
 pub(crate) mod show_options;

@@ -111,7 +111,7 @@ fn invalid(word: &str) -> Failed {
 }
 
 /// The key that a file holds, which may be a pipe.
-fn key_file(path: &Path) -> Result<Option<Secret<32>>, Failed> {
+pub(crate) fn key_file(path: &Path) -> Result<Option<Secret<32>>, Failed> {
     let failed = |error| Failed::because(format_args!("fopen: {}", reason(&error)));
     let file = File::open(path).map_err(failed)?;
     let mut content = Zeroizing::new(Vec::with_capacity(4096));

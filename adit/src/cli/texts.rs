@@ -77,7 +77,7 @@ pub(crate) static EXIT_STATUS: [Entry; 4] = [
     Entry { name: "1", programs: &[Adit, Wg, WgQuick],
         meaning: "It failed, and standard error says why" },
     Entry { name: "2", programs: &[Adit],
-        meaning: "The command line is wrong, unless it is that of a command of wg or wg-quick" },
+        meaning: "The command line is wrong; the commands of wg say 1 then" },
     Entry { name: "other", programs: &[Adit, WgQuick],
         meaning: "What a command of the configuration that failed has returned" },
 ];
@@ -89,7 +89,7 @@ pub(crate) static EXAMPLES: [Entry; 8] = [
     Entry { name: "adit up --dry-run ./wg0.conf", programs: &[Adit],
         meaning: "Tells what that would do" },
     Entry { name: "adit show wg0 latest-handshakes", programs: &[Adit],
-        meaning: "Prints when each peer was last heard of" },
+        meaning: "Prints when the last handshake with each peer was completed" },
     Entry { name: "adit wg0", programs: &[Adit],
         meaning: "Creates an interface that has no configuration yet and goes to the background, as wireguard-go does" },
     Entry { name: "wg show", programs: &[Wg],

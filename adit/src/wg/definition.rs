@@ -15,6 +15,7 @@ pub(crate) const CHANGE: &str = "CHANGE";
 /// The interface of `wg`.
 pub(crate) fn program() -> Command {
     Command::new("wg")
+        .version(env!("CARGO_PKG_VERSION"))
         .about("Show and change WireGuard interfaces")
         .long_about(
             "Shows and changes WireGuard interfaces of any kind: those that Adit or another userspace engine\n\

@@ -8,6 +8,8 @@ mod logger;
 mod offloads;
 mod quick;
 mod status;
+mod terminal;
+mod watch;
 mod wg;
 
 use std::env;

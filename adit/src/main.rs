@@ -12,6 +12,8 @@ mod quick;
 mod replace;
 mod service;
 mod status;
+mod terminal;
+mod watch;
 mod wg;
 
 use std::env;

@@ -108,7 +108,7 @@ fn await_child(child: Pid, mut pipe: File) -> io::Result<i32> {
     }
 }
 
-/// The signals that a daemon answers to.
+/// The signals that programs here answer to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// `SIGTERM`: end.
@@ -119,10 +119,12 @@ pub enum Signal {
     Hangup,
     /// `SIGCHLD`: a program that this one has started has ended.
     Child,
+    /// `SIGWINCH`: the terminal has another size.
+    Resize,
 }
 
 impl Signal {
-    const ALL: [Self; 4] = [Self::Terminate, Self::Interrupt, Self::Hangup, Self::Child];
+    const ALL: [Self; 5] = [Self::Terminate, Self::Interrupt, Self::Hangup, Self::Child, Self::Resize];
 
     /// The exit code with which a shell reports a process that the signal ended: 128 and the signal's number.
     #[must_use]
@@ -150,6 +152,7 @@ impl Signal {
             Self::Interrupt => signal::Signal::SIGINT,
             Self::Hangup => signal::Signal::SIGHUP,
             Self::Child => signal::Signal::SIGCHLD,
+            Self::Resize => signal::Signal::SIGWINCH,
         }
     }
 }

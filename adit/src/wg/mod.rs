@@ -69,7 +69,7 @@ pub(crate) struct Failed;
 
 impl Failed {
     /// Says why, in one line or more.
-    fn because(why: impl std::fmt::Display) -> Failed {
+    pub(crate) fn because(why: impl std::fmt::Display) -> Failed {
         tell(why);
         Failed
     }

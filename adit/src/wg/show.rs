@@ -13,6 +13,7 @@ use adit_net::netlink::if_name;
 
 use super::show_options::Options;
 use super::{Call, Failed, device, print, reason};
+use crate::watch::watch;
 
 pub(super) const USAGE: &str = "{ <interface> | all | interfaces } [public-key | private-key | listen-port | fwmark | peers | preshared-keys | endpoints | allowed-ips | latest-handshakes | transfer | persistent-keepalive | dump]";
 
@@ -25,8 +26,17 @@ pub(super) fn show(call: &Call<'_>) -> Result<(), Failed> {
         return Err(Failed::because(format_args!("Unknown option `{option}'; see `adit show --help'")));
     }
     match options {
-        Options { json: true } => show_json(call, &words),
-        Options { json: false } => show_text(call, &words),
+        Options { json: true, watch: true } => {
+            Err(Failed::because("--json prints once, and --watch goes on: choose one of them"))
+        }
+        Options { json: true, .. } => show_json(call, &words),
+        Options { watch: true, .. } => match *words {
+            [] | ["all"] => watch(None),
+            ["interfaces"] | [_, _, ..] => call.misused(USAGE),
+            ["-h" | "--help" | "help"] => show_text(call, &words),
+            [interface] => watch(Some(interface)),
+        },
+        Options { json: false, watch: false } => show_text(call, &words),
     }
 }
 

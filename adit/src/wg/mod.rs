@@ -8,6 +8,7 @@ mod keys;
 mod set;
 pub(crate) mod setconf;
 mod show;
+pub(crate) mod show_options;
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};

@@ -1,8 +1,9 @@
 //! What `wg show` prints for one interface, byte for byte as wireguard-tools prints it: the page for people, with and without
-//! colours, and the [`fields`] for scripts.
+//! colours, and the [`fields`] for scripts. The same as [`json`] is for programs.
 
 mod address;
 pub mod fields;
+pub mod json;
 
 use std::cmp::Reverse;
 use std::fmt::{self, Display, Write as _};

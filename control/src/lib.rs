@@ -22,9 +22,11 @@ pub mod show;
 pub mod status;
 mod text;
 pub mod uapi;
+pub mod why;
 
 pub use key::PublicKey;
 pub use model::{AllowedIpChange, Get, GetPeer, LastHandshake, Set, SetPeer};
 pub use prefix::{ParsePrefixError, Prefix};
 pub use status::{OffloadState, Status};
 pub use text::SecretText;
+pub use why::{Reason, Why};

@@ -4,9 +4,12 @@ use std::time::{Duration, Instant};
 
 use adit_control::uapi::{
     AnswerError, Connection, MAX_LINE, Operation, Refusal, Request, parse_get, parse_set_answer,
-    parse_status, write_get, write_set, write_status,
+    parse_status, parse_why, write_get, write_set, write_status, write_why,
 };
-use adit_control::{AllowedIpChange, Get, GetPeer, OffloadState, PublicKey, Set, SetPeer, Status};
+use adit_control::why::{Event, PeerWhy, Tally};
+use adit_control::{
+    AllowedIpChange, Get, GetPeer, OffloadState, PublicKey, Reason, Set, SetPeer, Status, Why,
+};
 use adit_crypto::Secret;
 
 const KEY: &str = "c53201039adba14be71f886da1d8dbe9eebded08cb111b75340078999aa9f038";
@@ -422,4 +425,56 @@ fn status_requests() {
     assert_eq!((line.line_number, line.answer().as_str()), (2, "errno=22\n\n"));
     assert_eq!((version.line_number, version.answer().as_str()), (1, "errno=22\n\n"));
     assert_eq!(line.to_string(), "UAPI status refused, line 2: a status has no lines of its own");
+}
+
+#[test]
+fn why_text() {
+    let tally = |reason, count| Tally { reason, count, age: Duration::from_millis(930) };
+    let event = Event {
+        reason: Reason::SourceNotAllowed,
+        count: 12,
+        age: Duration::from_millis(930),
+        first_age: Duration::from_secs(7),
+        peer: Some(PublicKey::new([7; 32])),
+        endpoint: Some("[2001:db8::1]:51820".parse().unwrap()),
+        address: Some("10.0.0.9".parse().unwrap()),
+        errno: None,
+        clock_off: None,
+    };
+    let why = Why {
+        is_listening: true,
+        tallies: vec![tally(Reason::BadMac1, 3), tally(Reason::SourceNotAllowed, 12)],
+        peers: vec![PeerWhy {
+            public_key: PublicKey::new([7; 32]),
+            tallies: vec![tally(Reason::SourceNotAllowed, 12)],
+        }],
+        events: vec![event],
+    };
+    let text = String::from_utf8(write_why(&why).to_vec()).unwrap();
+    assert!(
+        text.starts_with("listening=true\nreason=bad_mac1\ncount=3\nage_ms=930\nreason=source_not_allowed\n"),
+        "{text}"
+    );
+    assert!(text.ends_with("\nendpoint=[2001:db8::1]:51820\naddress=10.0.0.9\nerrno=0\n\n"), "{text}");
+    assert_eq!(parse_why(text.as_bytes()).as_ref(), Ok(&why));
+    // A newer engine has more keys, and more reasons, whose counts are nobody else's.
+    let newer = text.replace("reason=bad", "reason=gremlins\ncount=99\nage_ms=1\nreason=bad");
+    let newer =
+        newer.replace("event=", "event=gremlins\ncount=x\nevent=").replace("address=", "mood=bad\naddress=");
+    assert_eq!(parse_why(newer.as_bytes()).as_ref(), Ok(&why));
+    for bad in [text.replace("count=3", "count=-3"), text.replace("address=10.0.0.9", "address=10.0.0")] {
+        assert!(matches!(parse_why(bad.as_bytes()), Err(AnswerError::Malformed { .. })), "{bad}");
+    }
+    assert_eq!(parse_why(b"errno=22\n\n"), Err(AnswerError::Refused { errno: 22 }));
+}
+
+#[test]
+fn why_requests() {
+    let [Request::Why, Request::Refuse(line), Request::Refuse(version)] =
+        &requests("why=1\n\nwhy=1\nx=1\n\nwhy=2\n\n")[..]
+    else {
+        panic!("a why, and two refusals");
+    };
+    assert_eq!((line.line_number, line.answer().as_str()), (2, "errno=22\n\n"));
+    assert_eq!((version.line_number, version.answer().as_str()), (1, "errno=22\n\n"));
 }

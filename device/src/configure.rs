@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use adit_control::{AllowedIpChange, Get, GetPeer, PublicKey, Set, SetPeer, Status};
+use adit_control::{AllowedIpChange, Get, GetPeer, PublicKey, Set, SetPeer, Status, Why};
 use adit_crypto::Secret;
 use adit_net::tun::Tun;
 use adit_net::udp::{self, BindError, BindOptions, Bound, UdpStats};
@@ -163,6 +163,11 @@ impl Configuration {
     /// How the device gets on with the kernel.
     pub(crate) fn status(&self, device: &Device, tun: &Tun) -> Status {
         device.status(tun, self.workers, self.udp_offloads, self.closed)
+    }
+
+    /// What came to nothing, and why.
+    pub(crate) fn why(&self, device: &Device) -> Why {
+        device.why(&self.peers(device))
     }
 
     fn peers(&self, device: &Device) -> Vec<Arc<Peer>> {

@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use adit_control::SecretText;
-use adit_control::uapi::{Operation, Request, write_get, write_status};
+use adit_control::uapi::{Operation, Request, write_get, write_status, write_why};
 use adit_crypto::SelfTestFailure;
 use adit_net::netlink::RouteMonitor;
 use adit_net::poll::{Event, Events, Interest, Poller};
@@ -310,6 +310,7 @@ fn answer(configuration: &mut Configuration, device: &Device, tun: &Tun, request
     match request {
         Request::Get => write_get(&configuration.get(device)),
         Request::Status => write_status(configuration.status(device, tun)),
+        Request::Why => write_why(&configuration.why(device)),
         Request::Set(set) => {
             let errno = match configuration.apply(device, set) {
                 Ok(()) => 0,

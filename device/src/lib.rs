@@ -31,6 +31,7 @@ mod slow_path;
 mod state;
 mod status;
 pub mod uapi;
+mod why;
 mod worker;
 
 use std::num::NonZeroUsize;

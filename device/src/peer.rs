@@ -12,6 +12,7 @@ use adit_proto::session::Session;
 use adit_proto::time::Tai64n;
 
 use crate::endpoint::Endpoint;
+use crate::why::PeerRecord;
 
 const NANOS: u64 = 1_000_000_000;
 
@@ -32,6 +33,10 @@ pub(crate) struct Peer {
     last_handshake: AtomicU64,
     /// When its clock was last complained about, in minutes since boot.
     clock_reported: AtomicU64,
+    /// What came to nothing, and why.
+    pub(crate) record: PeerRecord,
+    /// The last initiation was answered, but the answer was of no use.
+    pub(crate) answered_in_vain: AtomicBool,
 }
 
 impl Peer {
@@ -47,6 +52,8 @@ impl Peer {
             tx_bytes: AtomicU64::new(0),
             last_handshake: AtomicU64::new(0),
             clock_reported: AtomicU64::new(0),
+            record: PeerRecord::default(),
+            answered_in_vain: AtomicBool::new(false),
         }
     }
 

@@ -104,8 +104,12 @@ pub struct Received {
 pub struct Due {
     /// An initiation is to be sent.
     pub initiate: bool,
+    /// An initiation was not answered in time, or the answer was not taken.
+    pub unanswered: bool,
     /// The peer did not answer for a minute and a half.
     pub gave_up: bool,
+    /// Data was sent, and nothing came back since.
+    pub silent: bool,
     /// A keepalive was staged: flush.
     pub flush: bool,
     /// The pending initiation is to be forgotten too.
@@ -221,6 +225,11 @@ impl<E: Endpoint> Session<E> {
         }
         self.scheduled = Some(next);
         Some(next)
+    }
+
+    /// Since when the peer could have confirmed the session that our last response made, and has not.
+    pub fn unconfirmed_since(&self) -> Option<Instant> {
+        self.next.as_ref().map(|next| next.keypair.birth())
     }
 
     fn clear_keypairs(&mut self) -> Vec<u32> {
@@ -496,7 +505,12 @@ impl<E: Endpoint> Session<E> {
         }
         self.scheduled = None;
         let expired = self.timers.expire(now);
-        let mut due = Due { gave_up: expired.give_up, ..Due::default() };
+        let mut due = Due {
+            unanswered: expired.unanswered,
+            gave_up: expired.give_up,
+            silent: expired.initiate == Some(Attempt::First),
+            ..Due::default()
+        };
         if expired.give_up {
             self.staged.purge();
         }

@@ -24,6 +24,8 @@ use crate::time::Instant;
 pub struct Expired {
     /// Send an initiation; the source address that was used so far may be the trouble.
     pub initiate: Option<Attempt>,
+    /// The last initiation was not answered: it is sent again, or the peer given up.
+    pub unanswered: bool,
     /// Send a keepalive, or what is staged.
     pub keepalive: bool,
     /// The peer does not answer: drop what is staged.
@@ -159,6 +161,7 @@ impl Timers {
     pub fn expire(&mut self, now: Instant) -> Expired {
         let mut expired = Expired::default();
         if take_due(&mut self.retransmit_handshake, now) {
+            expired.unanswered = true;
             if self.handshake_attempts > MAX_TIMER_HANDSHAKES {
                 expired.give_up = true;
                 self.send_keepalive = None;

@@ -2,8 +2,12 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::time::Duration;
 
-use adit_control::{AllowedIpChange, Get, GetPeer, OffloadState, Prefix, PublicKey, Set, SetPeer, Status};
+use adit_control::why::{Event, PeerWhy, REASONS, Tally};
+use adit_control::{
+    AllowedIpChange, Get, GetPeer, OffloadState, Prefix, PublicKey, Reason, Set, SetPeer, Status, Why,
+};
 use adit_crypto::Secret;
 use proptest::collection::vec;
 use proptest::option;
@@ -150,4 +154,41 @@ pub fn status() -> impl Strategy<Value = Status> {
             udp_receive_overflows,
         }
     })
+}
+
+fn millis() -> impl Strategy<Value = Duration> {
+    any::<u64>().prop_map(Duration::from_millis)
+}
+
+fn reason() -> impl Strategy<Value = Reason> {
+    (0..Reason::COUNT).prop_map(|number| REASONS[number].reason)
+}
+
+fn tally() -> impl Strategy<Value = Tally> {
+    (reason(), any::<u64>(), millis()).prop_map(|(reason, count, age)| Tally { reason, count, age })
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let about = (option::of(public_key()), option::of(endpoint()), any::<Option<IpAddr>>());
+    let numbers = (option::of(0..i32::MAX), option::of(millis()));
+    (reason(), any::<u64>(), millis(), millis(), about, numbers).prop_map(
+        |(reason, count, age, first_age, (peer, endpoint, address), (errno, clock_off))| Event {
+            reason,
+            count,
+            age,
+            first_age,
+            peer,
+            endpoint,
+            address,
+            errno,
+            clock_off,
+        },
+    )
+}
+
+pub fn why() -> impl Strategy<Value = Why> {
+    let peer =
+        (public_key(), vec(tally(), 0..4)).prop_map(|(public_key, tallies)| PeerWhy { public_key, tallies });
+    (any::<bool>(), vec(tally(), 0..4), vec(peer, 0..4), vec(event(), 0..4))
+        .prop_map(|(is_listening, tallies, peers, events)| Why { is_listening, tallies, peers, events })
 }

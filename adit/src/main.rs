@@ -16,9 +16,7 @@ use std::env;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
-use cli::{Cli, Command};
+use cli::Command;
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = env::args_os().collect();
@@ -28,11 +26,15 @@ fn main() -> ExitCode {
     if args.first().is_some_and(|name| quick::is_called(name)) {
         return quick::main(&args);
     }
-    let cli = Cli::parse_from(args);
+    let cli = match cli::parse(&args) {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     match (cli.command, &cli.daemon.interface) {
         (Some(Command::Demo(args)), _) => demo::run(&args),
         (Some(Command::Status(args)), _) => status::run(&args),
         (Some(Command::Quick(invocation)), _) => invocation.run(),
+        (Some(Command::Texts(invocation)), _) => invocation.run(),
         (Some(Command::Wg(invocation)), _) => invocation.run(),
         (None, Some(interface)) => daemon::run(interface, &cli.daemon),
         (None, None) => {

@@ -12,7 +12,7 @@ use adit_net::netlink::if_name;
 
 use super::{Call, Failed, device, print, reason};
 
-const USAGE: &str = "{ <interface> | all | interfaces } [public-key | private-key | listen-port | fwmark | peers | preshared-keys | endpoints | allowed-ips | latest-handshakes | transfer | persistent-keepalive | dump]";
+pub(super) const USAGE: &str = "{ <interface> | all | interfaces } [public-key | private-key | listen-port | fwmark | peers | preshared-keys | endpoints | allowed-ips | latest-handshakes | transfer | persistent-keepalive | dump]";
 
 pub(super) fn show(call: &Call<'_>) -> Result<(), Failed> {
     let words = call.words();

@@ -17,7 +17,7 @@ use adit_net::process::{
 };
 use adit_net::tun::{Offloads, Tun, TunOptions};
 
-use crate::DaemonArgs;
+use crate::cli::DaemonArgs;
 use crate::crypto;
 use crate::logger;
 use crate::offloads::Wanted;

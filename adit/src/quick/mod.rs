@@ -27,14 +27,25 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use self::engine::Engine;
 use self::file::File;
 use self::run::Runner;
+use crate::cli::Program;
 use crate::wg;
 
-/// The interface of `wg-quick`.
+/// Set up a WireGuard interface from one file
+///
+/// Makes of one file an interface with its keys and peers, its addresses, routes, name servers and
+/// MTU, and takes all of that back. When a step fails, the steps before it are undone. A tunnel that
+/// takes all traffic gets a routing table of its own, and packets for its addresses come through it
+/// alone.
 #[derive(Parser)]
-#[command(name = "wg-quick", about = "Set up a WireGuard interface from one file")]
+#[command(name = "wg-quick", verbatim_doc_comment, override_usage = "wg-quick <COMMAND> [OPTIONS] NAME|FILE")]
 struct Cli {
     #[command(subcommand)]
     invocation: Invocation,
+}
+
+/// How `wg-quick` is called.
+pub(crate) fn definition() -> clap::Command {
+    Cli::command()
 }
 
 /// A subcommand of `adit`, or of `wg-quick`.
@@ -70,8 +81,8 @@ pub(crate) struct Change {
 
 #[derive(Args)]
 pub(crate) struct Which {
-    /// An interface, whose file is /etc/wireguard/INTERFACE.conf, or a file called INTERFACE.conf
-    #[arg(value_name = "INTERFACE")]
+    /// The interface: NAME for the file /etc/wireguard/NAME.conf, or a file called NAME.conf
+    #[arg(value_name = "NAME|FILE")]
     name: String,
 }
 
@@ -109,7 +120,7 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
     match Cli::try_parse_from(args) {
         Ok(cli) => cli.invocation.run(),
         Err(error) if asks || error.kind() == clap::error::ErrorKind::DisplayHelp => {
-            wg::tell(Cli::command().render_long_help().to_string().trim_end());
+            wg::tell(Program::WgQuick.definition().render_long_help().to_string().trim_end());
             ExitCode::SUCCESS
         }
         Err(error) => {

@@ -224,6 +224,15 @@ fn signals() {
     terminal.expect_modes_as_before();
     terminal.enter("fg");
     terminal.expect("q quits");
+
+    // Who is stopped by others cannot give the terminal back, but finds it as it needs it.
+    kill(terminal.pid(), Signal::SIGSTOP).unwrap();
+    terminal.expect_screen("the shell", |screen| screen.contains("Stopped"));
+    // This shell takes the terminal as it is, where Enter is no end of a line.
+    terminal.tmux("send-keys -l fg").ok();
+    terminal.key("C-j");
+    terminal
+        .expect_screen("a new screen", |screen| screen.contains("q quits") && !screen.contains("Stopped"));
     terminal.key("q");
     terminal.expect("\nmodes as before");
     terminal.expect_modes_as_before();

@@ -119,10 +119,12 @@ pub enum Signal {
     Hangup,
     /// `SIGWINCH`: the terminal has another size.
     Resize,
+    /// `SIGCONT`: the process was stopped, and goes on.
+    Continue,
 }
 
 impl Signal {
-    const ALL: [Self; 4] = [Self::Terminate, Self::Interrupt, Self::Hangup, Self::Resize];
+    const ALL: [Self; 5] = [Self::Terminate, Self::Interrupt, Self::Hangup, Self::Resize, Self::Continue];
 
     /// The exit code with which a shell reports a process that the signal ended: 128 and the signal's number.
     #[must_use]
@@ -150,6 +152,7 @@ impl Signal {
             Self::Interrupt => signal::Signal::SIGINT,
             Self::Hangup => signal::Signal::SIGHUP,
             Self::Resize => signal::Signal::SIGWINCH,
+            Self::Continue => signal::Signal::SIGCONT,
         }
     }
 }

@@ -245,14 +245,14 @@ fn it_goes_and_comes_back() {
     let start = || Engine::adopt(i.clone(), ns.cmd(&adit().foreground(&i)));
     let terminal = Terminal::new(100, 24);
     terminal.watch("", &i);
-    terminal.expect(&format!("{i}  not there for "));
+    terminal.expect(&format!("{i}  not to be seen for "));
     let engine = start();
     terminal.expect(&format!("{i}  0 peers"));
     let key = Keypair::generate().public;
     engine.set(&format!("peer {key}"));
     terminal.expect(&key);
     drop(engine);
-    let screen = terminal.expect(&format!("{i}  not there for "));
+    let screen = terminal.expect(&format!("{i}  not to be seen for "));
     assert!(!screen.contains(&key) && screen.contains(", waiting for it: "), "{screen}");
     let mut engine = start();
     terminal.expect(&format!("{i}  0 peers"));

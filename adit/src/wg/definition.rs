@@ -4,7 +4,8 @@ use adit_control::show::fields::Field;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Arg, ArgAction, Command};
 
-use super::{SUBCOMMANDS, show_options};
+use super::SUBCOMMANDS;
+use super::show_options::OPTIONS;
 
 /// The value names by which completions know what to offer.
 const INTERFACE: &str = "INTERFACE";
@@ -69,6 +70,10 @@ fn show(command: Command) -> Command {
             .value_parser(PossibleValuesParser::new(fields))
             .help("Prints this alone, for programs: a line for the interface, or one for each peer after its public key"),
     ])
+    .args(OPTIONS.iter().map(|option| {
+        let name = option.name.trim_start_matches('-');
+        Arg::new(name).long(name).help(option.about).action(ArgAction::SetTrue)
+    }))
 }
 
 fn meaning(field: Field) -> &'static str {

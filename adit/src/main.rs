@@ -6,7 +6,9 @@ mod crypto;
 mod daemon;
 mod demo;
 mod logger;
+mod new;
 mod offloads;
+mod qr;
 mod quick;
 mod replace;
 mod status;
@@ -54,6 +56,10 @@ enum Command {
     Check(check::Args),
     /// Show a real tunnel between two network namespaces of its own, and leave nothing behind
     Demo(demo::Args),
+    /// Make the files of a server and of clients that fit each other, or add a client
+    New(new::Args),
+    /// Show a file as a QR code, for a phone
+    Qr(qr::Args),
     /// Tell which offloads of the kernel running engines use, and how often each served and failed
     Status(status::Args),
     #[command(flatten)]
@@ -96,6 +102,8 @@ fn main() -> ExitCode {
     match (cli.command, &cli.daemon.interface) {
         (Some(Command::Check(args)), _) => check::run(&args),
         (Some(Command::Demo(args)), _) => demo::run(&args),
+        (Some(Command::New(args)), _) => new::run(&args),
+        (Some(Command::Qr(args)), _) => qr::run(&args),
         (Some(Command::Status(args)), _) => status::run(&args),
         (Some(Command::Quick(invocation)), _) => invocation.run(),
         (Some(Command::Wg(invocation)), _) => invocation.run(),

@@ -178,7 +178,7 @@ fn in_words() {
   Names are looked up at 10.0.0.53, instead of the system's servers.
   Names are searched in lan.
   PostUp runs as root: echo hello
-  PostDown runs as root: (hidden)
+  PostDown runs as root: wg set %i peer x preshared-key (hidden)
 "
     );
     assert_eq!(report.outline.to_string(), expected);

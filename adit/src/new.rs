@@ -13,6 +13,7 @@ use adit_control::check::{Severity, check};
 use adit_control::conf::value;
 use adit_control::new::{self, Client, Options, SERVER_HOST, Server, Subnets};
 use adit_crypto::{Secret, x25519};
+use clap::ValueHint;
 use zeroize::Zeroizing;
 
 use crate::quick::file;
@@ -64,7 +65,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     add: Option<String>,
     /// The directory to write to; with --add, the server's file
-    #[arg(value_name = "PATH")]
+    #[arg(value_name = "PATH", value_hint = ValueHint::AnyPath)]
     path: PathBuf,
 }
 
@@ -122,6 +123,9 @@ fn make(args: &Args) -> Result<String, String> {
 fn add(args: &Args, name: &str) -> Result<String, String> {
     // What a symbolic link leads to is the server's file, and the link stays.
     let path = fs::canonicalize(&args.path).map_err(|error| cannot("read", &args.path, &error))?;
+    // Whoever adds another client at the same time waits: both would take the same address, and one section would be lost.
+    let turn = fs::File::open(path.parent().unwrap_or(Path::new("/")));
+    let _turn = turn.and_then(|directory| directory.lock().map(|()| directory));
     let content = fs::File::open(&path).and_then(wg::setconf::read_from);
     let content = content.map_err(|error| cannot("read", &args.path, &error))?;
     let server = Server::read(&content, file::table_number)

@@ -163,6 +163,30 @@ fn nothing_is_overwritten_or_half_written() {
 }
 
 #[test]
+fn clients_that_are_added_at_once_get_addresses_of_their_own() {
+    let directory = Directory::new("once");
+    assert!(new("--endpoint a.example --clients a0", &directory.0).success());
+    let server = directory.path("wg0.conf");
+    let adding = (1..9).map(|number| {
+        let line = format!("{} new --add a{number}", adit().0.display());
+        Cmd::new(&line).arg(&server).spawn()
+    });
+    for mut one in adding.collect::<Vec<_>>() {
+        assert!(one.wait(lab::seconds(20)).is_some_and(|status| status.success()), "{}", one.log());
+    }
+    let addresses =
+        (0..9).map(|number| values(&directory.read(&format!("a{number}.conf")), "Address").remove(0));
+    let mut addresses: Vec<_> = addresses.collect();
+    addresses.sort();
+    let mut allowed: Vec<_> = values(&directory.read("wg0.conf"), "AllowedIPs");
+    allowed.retain(|ip| !ip.contains(':'));
+    allowed.sort();
+    assert_eq!(addresses, allowed);
+    addresses.dedup();
+    assert_eq!(addresses.len(), 9);
+}
+
+#[test]
 fn a_client_more_leaves_the_rest_as_it_is() {
     let directory = Directory::new("more");
     let told = new("--endpoint a.example --subnet 10.7.4.0/29,fd00:7::/64 --interface vpn", &directory.0);

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use adit_control::check::{Severity, check};
 use adit_control::phone::{Phone, phone};
+use clap::ValueHint;
 use qrcode::types::QrError;
 use qrcode::{Color, EcLevel, QrCode};
 use zeroize::Zeroizing;
@@ -27,13 +28,13 @@ const COLUMNS: usize = 80;
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Write a PNG picture instead of showing the code in the terminal
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     png: Option<PathBuf>,
     /// Write an SVG picture instead
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     svg: Option<PathBuf>,
     /// An interface, whose file is /etc/wireguard/INTERFACE.conf, or a file
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     name: String,
 }
 

@@ -74,7 +74,7 @@ fn assert_answers(machine: &Machine, address: &str) {
 
 #[test]
 fn from_nothing_to_two_connected_machines_and_a_third() {
-    needs!("netns", "tun", "unshare", "ping", "bash");
+    needs!("netns", "tun", "unshare", "ping", "bash", "wg", "wg-quick");
     let directory = Directory::new("two");
     let home = directory.path("home");
     let told = new("--endpoint 203.0.113.1 --clients laptop,phone", &home);
@@ -102,9 +102,10 @@ fn from_nothing_to_two_connected_machines_and_a_third() {
     let tablet = format!("{}/tablet.conf", home.display());
     let sync = format!("bash -c 'OURS syncconf wg0 <(OURS strip {wg0})'");
     server.ok(&sync);
-    client.ok(&format!("OURS up {tablet}"));
+    // The files are for every wg-quick.
+    client.ok(&format!("THEIRS up {tablet}"));
     assert_answers(&client, &inner[0]);
-    client.ok(&format!("OURS down {tablet}"));
+    client.ok(&format!("THEIRS down {tablet}"));
     server.ok(&format!("OURS down {wg0}"));
 }
 

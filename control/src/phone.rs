@@ -1,13 +1,14 @@
 //! A file as the apps for phones take it.
 //!
-//! They refuse a file with a key that they do not know, and know neither `wg-quick`'s keys for commands, routes and saving nor
-//! marks of packets. Nor do they know all spellings of values.
+//! The official ones for Android and iOS refuse a file with a key that they do not know, and know neither `wg-quick`'s keys for
+//! commands, routes and saving nor marks of packets. Nor do they know all spellings of values.
 
+use std::collections::HashSet;
 use std::fmt::{self, Write as _};
 
 use crate::conf::{self, Mode};
 use crate::quick::{self, Config};
-use crate::{AllowedIpChange, SecretText, SetPeer, key};
+use crate::{AllowedIpChange, PublicKey, SecretText, SetPeer, key};
 
 /// A file for a phone.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub enum PhoneError {
     Wrong(conf::Error),
     /// There is no private key.
     NoKey,
+    /// Two sections are about one peer.
+    PeerTwice(PublicKey),
     /// A port is a name, which is not looked up.
     NamedPort(String),
 }
@@ -34,6 +37,12 @@ impl fmt::Display for PhoneError {
         match self {
             PhoneError::Wrong(_) => f.write_str("it has an error; see adit check"),
             PhoneError::NoKey => f.write_str("it has no PrivateKey, and phones take no file without one"),
+            PhoneError::PeerTwice(peer) => {
+                write!(
+                    f,
+                    "it has two sections about the peer {peer}, and phones take one: put all of it into one"
+                )
+            }
             PhoneError::NamedPort(endpoint) => {
                 write!(
                     f,
@@ -70,7 +79,11 @@ pub fn phone(content: &[u8], tables: impl Fn(&str) -> Option<u32>) -> Result<Pho
     if let Some(port @ 1..) = draft.set.listen_port {
         put(&mut text, format_args!("ListenPort = {port}\n"));
     }
+    let mut peers = HashSet::new();
     for (index, peer) in draft.set.peers.iter().enumerate() {
+        if !peers.insert(peer.public_key) {
+            return Err(PhoneError::PeerTwice(peer.public_key));
+        }
         // The last one counts.
         let endpoint = draft.endpoints.iter().rfind(|endpoint| endpoint.peer == index);
         let endpoint = endpoint.map(|endpoint| &endpoint.endpoint);
@@ -151,6 +164,10 @@ mod tests {
             ("[Interface]\n".to_owned(), "it has no PrivateKey"),
             (format!("[Interface]\n{key}MTU = x\n"), "it has an error"),
             (format!("[Interface]\n{key}Mtuu = 1\n"), "it has an error"),
+            (
+                format!("[Interface]\n{key}{0}{0}", peer.replace("http", "1")),
+                "it has two sections about the peer xTIB",
+            ),
             (format!("[Interface]\n{key}{peer}"), "the port of its endpoint a.example:http is no number"),
         ] {
             let error = phone(text.as_bytes(), |_| None).unwrap_err();

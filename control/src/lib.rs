@@ -16,6 +16,8 @@ pub mod conf;
 pub mod key;
 pub mod model;
 pub mod netlink;
+pub mod new;
+pub mod phone;
 mod prefix;
 pub mod quick;
 pub mod show;

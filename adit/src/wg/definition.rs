@@ -57,11 +57,7 @@ fn interface() -> Arg {
 
 fn show(command: Command) -> Command {
     let fields = Field::NAMES.map(|(name, field)| PossibleValue::new(name).help(meaning(field)));
-    let options = show_options::OPTIONS.iter().map(|option| {
-        let long = option.name.trim_start_matches('-');
-        Arg::new(long).long(long).action(ArgAction::SetTrue).help(option.about)
-    });
-    command.args(options).args([
+    command.args([
         Arg::new(INTERFACE)
             .value_name(INTERFACE)
             .help("The interface, or all of them, which is what is shown without it, or interfaces, for nothing but their names"),

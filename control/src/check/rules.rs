@@ -1,5 +1,6 @@
 //! What is said about keys, the interface, its peers and who can begin.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::source::{Peer, Source, words};
@@ -103,13 +104,15 @@ fn peers(source: &Source<'_>, findings: &mut Vec<Finding>) {
         findings.push(note("no-peers", None, "there is no peer", "nobody can be talked to", advice));
     }
     let own = source.public_key();
-    for (index, peer) in source.peers.iter().enumerate() {
+    let mut firsts: HashMap<PublicKey, usize> = HashMap::new();
+    for peer in &source.peers {
         keys(peer, source, own, findings);
-        if let Some(first) = source.peers[..index].iter().find(|other| other.public_key == peer.public_key) {
+        let first = *firsts.entry(peer.public_key).or_insert(peer.place.line);
+        if first != peer.place.line {
             findings.push(warning(
                 "peer-twice",
                 Some(peer.place("publickey")),
-                format!("the peer of line {} has the same public key", first.place.line),
+                format!("the peer of line {first} has the same public key"),
                 "both sections are about one peer, and the allowed IPs of the last replace the others",
                 "put all that is about a peer into one section, or give the other machine a key of its own",
             ));

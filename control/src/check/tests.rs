@@ -1,5 +1,7 @@
 use std::fmt::Write as _;
 
+use proptest::prelude::*;
+
 use super::*;
 
 const PRIVATE: &str = "QMXDOFZ0HYnXMIYJPNUxyV1FVaXyyhPXbGtyBtRlrFs=";
@@ -178,8 +180,37 @@ fn in_words() {
   Names are looked up at 10.0.0.53, instead of the system's servers.
   Names are searched in lan.
   PostUp runs as root: echo hello
-  PostDown runs as root: (hidden)
+  PostDown runs as root: wg set %i peer x preshared-key (hidden)
 "
     );
     assert_eq!(report.outline.to_string(), expected);
+}
+
+proptest! {
+    /// Whatever a file is like, keys in their places are shown by nothing that is said about it.
+    #[test]
+    fn any_file_is_judged_and_no_key_is_shown(
+        lines in prop::collection::vec((any::<prop::sample::Index>(), "[ -~\t]{0,20}"), 0..4),
+        removed in prop::collection::vec(any::<prop::sample::Index>(), 0..3),
+    ) {
+        let whole = file(
+            "DNS = 10.3.0.1, lan\nMTU = 1200\nPostUp = echo a\nTable = auto",
+            &[&format!("PresharedKey = {PSK}\n{FULL}"), &format!("{HOST}, 10.0.0.0/8, 10.0.0.1/8"), HOST],
+        );
+        let mut all: Vec<&str> = whole.lines().collect();
+        for index in &removed {
+            all.remove(index.index(all.len()));
+        }
+        for (index, line) in &lines {
+            all.insert(index.index(all.len() + 1), line);
+        }
+        let report = look(&all.join("\n"));
+        let mut said = report.outline.to_string();
+        for finding in &report.findings {
+            said += &finding.display("x").to_string();
+        }
+        for key in [PRIVATE, PSK] {
+            prop_assert!(!said.contains(&key[..20]), "{}", said);
+        }
+    }
 }

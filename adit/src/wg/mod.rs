@@ -9,6 +9,7 @@ mod set;
 pub(crate) mod setconf;
 mod show;
 pub(crate) mod show_options;
+mod why;
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};

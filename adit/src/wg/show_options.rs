@@ -5,6 +5,8 @@
 pub(super) struct Options {
     /// Print one JSON object instead.
     pub(super) json: bool,
+    /// What goes wrong, and what to do about it.
+    pub(super) why: bool,
 }
 
 /// An option: how it is spelled, what it does, and where that is kept.
@@ -16,8 +18,9 @@ pub(crate) struct ShowOption {
 
 /// All there are; help texts, completions and manual pages are made from this.
 #[rustfmt::skip]
-pub(crate) static OPTIONS: [ShowOption; 1] = [
+pub(crate) static OPTIONS: [ShowOption; 2] = [
     ShowOption { name: "--json", about: "Print one JSON object, also with a field; docs/json.md describes it", of: |options| &mut options.json },
+    ShowOption { name: "--why", about: "Print what goes wrong and what to do about it; docs/why.md lists the reasons", of: |options| &mut options.why },
 ];
 
 impl Options {
@@ -53,7 +56,7 @@ mod tests {
 
     #[test]
     fn options_stand_anywhere() {
-        let json = Options { json: true };
+        let json = Options { json: true, ..Options::default() };
         assert_eq!(Options::split(["wg0", "dump"]), (Options::default(), vec!["wg0", "dump"]));
         for words in [["--json", "wg0", "dump"], ["wg0", "--json", "dump"], ["wg0", "dump", "--json"]] {
             assert_eq!(Options::split(words), (json, vec!["wg0", "dump"]));

@@ -3,14 +3,15 @@
 //! [`Get`] is what a device tells about itself, [`Set`] is a change asked of one. Everything else here
 //! spells these two: [`uapi`] is the text protocol of the userspace implementations
 //! (<https://www.wireguard.com/xplatform/>), [`netlink`] what the Linux kernel's own implementation speaks, [`conf`] the
-//! files of `wg setconf`, [`show`] what `wg show` prints, [`quick`] what `wg-quick` makes of a file, [`key`] the hexadecimal
-//! and base64 forms of keys.
+//! files of `wg setconf`, [`show`] what `wg show` prints, [`quick`] what `wg-quick` makes of a file, [`check`] what there
+//! is to say about one, [`key`] the hexadecimal and base64 forms of keys.
 //!
 //! Nothing here performs I/O: bytes come in, decisions go out. A change is decoded whole before anybody sees
 //! it, so an error in its last line leaves nothing half applied.
 
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod conf;
 pub mod key;
 pub mod model;

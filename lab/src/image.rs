@@ -134,7 +134,7 @@ impl Image {
     }
 }
 
-fn cache() -> PathBuf {
+pub(crate) fn cache() -> PathBuf {
     let target = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/lab");
     std::env::var_os("LAB_CACHE").map_or_else(target, PathBuf::from)
 }

@@ -15,6 +15,7 @@ pub mod process;
 pub mod resolve;
 pub mod segment;
 pub mod tcp;
+pub mod terminal;
 pub mod tun;
 pub mod udp;
 pub mod unix;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::ExitStatus;
+use std::process::{Child, ExitStatus};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,12 +12,12 @@ use adit_control::conf::Draft;
 use adit_control::quick::{Address, Route, Rule, Step};
 use adit_device::uapi::socket_path;
 use adit_net::netlink::{self, Config, if_index};
-use adit_net::process::{Signal, SignalFd, unblock_signals};
+use adit_net::process::{Signal, SignalFd};
 
 use super::file::File;
 use super::record::{self, Record};
 use super::{Failed, engine, programs, resolv_conf, save};
-use crate::client::is_served;
+use crate::client::{is_served, is_served_yet};
 use crate::wg;
 
 const MAIN: u32 = 254;
@@ -47,6 +47,10 @@ pub(super) struct Runner<'a> {
     signals: SignalFd,
     /// What takes back what was done, the last last.
     undo: Vec<Step>,
+    /// Whether an engine that is started stays a child of this process.
+    pub in_foreground: bool,
+    /// That one.
+    pub engine: Option<Child>,
 }
 
 /// Why a step failed.
@@ -70,7 +74,7 @@ impl<'a> Runner<'a> {
         let failed = |error: io::Error| Failed::because(wg::reason(&error));
         let system = Config::open().map_err(failed)?;
         let signals = signals().map_err(failed)?;
-        Ok(Runner { file, system, signals, undo: Vec::new() })
+        Ok(Runner { file, system, signals, undo: Vec::new(), in_foreground: false, engine: None })
     }
 
     /// Does `work`; if it fails, takes back all that it did, the last first.
@@ -208,13 +212,45 @@ impl<'a> Runner<'a> {
 
     fn start_engine(&mut self, program: &str) -> Result<(), Trouble> {
         let interface = &self.file.interface;
-        let mut command = engine::command(interface)?;
-        told(unblock_signals(&mut command).status().map_err(|error| named(program, &error))?)?;
+        let mut command = engine::command(interface, self.in_foreground)?;
+        let command = programs::prepare(&mut command);
+        let cannot_start = |error| named(program, &error);
+        if self.in_foreground {
+            // That one would be taken for the new one.
+            if is_served(&socket_path(interface)) {
+                let why = format!("`{interface}' is served already, perhaps in another network namespace");
+                return Err(Trouble::Error(io::Error::other(why)));
+            }
+            let mut engine = command.spawn().map_err(cannot_start)?;
+            let ready = self.await_engine(&mut engine);
+            self.engine = Some(engine);
+            ready?;
+        } else {
+            told(command.status().map_err(cannot_start)?)?;
+        }
         if if_index(interface).is_err() {
             let why = format!("{program} has made no interface `{interface}'");
             return Err(Trouble::Error(io::Error::other(why)));
         }
         self.note()
+    }
+
+    /// Waits until an engine answers, or has ended, or somebody asks to end.
+    fn await_engine(&self, engine: &mut Child) -> Result<(), Trouble> {
+        let interface = &self.file.interface;
+        while if_index(interface).is_err() || !is_served_yet(&socket_path(interface)) {
+            if let Some(status) = engine.try_wait()? {
+                told(status)?;
+                // It has gone to the background all the same, or has nothing to say.
+                return Ok(());
+            }
+            if let Some(signal) = self.signal() {
+                let _ = engine.kill();
+                return Err(Trouble::Told(signal.exit_code()));
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     /// Gives the device what the file says. Names may take long to look up, and who asks to end is not kept waiting.

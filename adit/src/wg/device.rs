@@ -41,9 +41,20 @@ impl From<AnswerError> for Refusal {
 
 /// The names of all devices: the kernel's, then those of userspace programs that answer.
 pub(crate) fn list() -> io::Result<Vec<String>> {
-    let mut names: Vec<String> = Config::open()?.wireguards()?.into_iter().map(|link| link.name).collect();
+    let mut names = kernel_names()?;
     names.extend(client::interfaces()?.into_iter().filter(|name| is_userspace(name)));
     Ok(names)
+}
+
+/// The names of all devices, without asking who serves them, which may take long.
+pub(crate) fn names() -> io::Result<Vec<String>> {
+    let mut names = kernel_names()?;
+    names.extend(client::interfaces()?);
+    Ok(names)
+}
+
+fn kernel_names() -> io::Result<Vec<String>> {
+    Ok(Config::open()?.wireguards()?.into_iter().map(|link| link.name).collect())
 }
 
 /// What a device says about itself.

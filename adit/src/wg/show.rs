@@ -13,8 +13,9 @@ use adit_net::netlink::if_name;
 
 use super::show_options::Options;
 use super::{Call, Failed, device, print, reason};
+use crate::watch::watch;
 
-const USAGE: &str = "{ <interface> | all | interfaces } [public-key | private-key | listen-port | fwmark | peers | preshared-keys | endpoints | allowed-ips | latest-handshakes | transfer | persistent-keepalive | dump]";
+pub(super) const USAGE: &str = "{ <interface> | all | interfaces } [public-key | private-key | listen-port | fwmark | peers | preshared-keys | endpoints | allowed-ips | latest-handshakes | transfer | persistent-keepalive | dump]";
 
 pub(super) fn show(call: &Call<'_>) -> Result<(), Failed> {
     let words = call.words();
@@ -25,9 +26,24 @@ pub(super) fn show(call: &Call<'_>) -> Result<(), Failed> {
         return Err(Failed::because(format_args!("Unknown option `{option}'; see `adit show --help'")));
     }
     match options {
-        Options { why: true, json } => super::why::show(call, &words, json),
+        Options { json: true, watch: true, .. } => {
+            Err(Failed::because("--json prints once, and --watch goes on: choose one of them"))
+        }
+        Options { why: true, watch: true, .. } => {
+            Err(Failed::because("--why prints once, and --watch goes on: choose one of them"))
+        }
+        Options { why: true, json, .. } => match *words {
+            ["-h" | "--help" | "help"] => show_text(call, &words),
+            _ => super::why::show(call, &words, json),
+        },
         Options { json: true, .. } => show_json(call, &words),
-        Options { json: false, .. } => show_text(call, &words),
+        Options { watch: true, .. } => match *words {
+            [] | ["all"] => watch(None),
+            ["interfaces"] | [_, _, ..] => call.misused(USAGE),
+            ["-h" | "--help" | "help"] => show_text(call, &words),
+            [interface] => watch(Some(interface)),
+        },
+        Options { json: false, watch: false, why: false } => show_text(call, &words),
     }
 }
 

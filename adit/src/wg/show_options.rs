@@ -7,6 +7,8 @@ pub(super) struct Options {
     pub(super) json: bool,
     /// What goes wrong, and what to do about it.
     pub(super) why: bool,
+    /// Stay, and show what changes.
+    pub(super) watch: bool,
 }
 
 /// An option: how it is spelled, what it does, and where that is kept.
@@ -18,9 +20,10 @@ pub(crate) struct ShowOption {
 
 /// All there are; help texts, completions and manual pages are made from this.
 #[rustfmt::skip]
-pub(crate) static OPTIONS: [ShowOption; 2] = [
+pub(crate) static OPTIONS: [ShowOption; 3] = [
     ShowOption { name: "--json", about: "Print one JSON object, also with a field; docs/json.md describes it", of: |options| &mut options.json },
     ShowOption { name: "--why", about: "Print what goes wrong and what to do about it; docs/why.md lists the reasons", of: |options| &mut options.why },
+    ShowOption { name: "--watch", about: "Show rates, handshakes and endpoints on the terminal, renewed each second, until q is pressed", of: |options| &mut options.watch },
 ];
 
 impl Options {

@@ -15,7 +15,7 @@ mod save;
 mod step;
 mod system;
 
-pub use config::{Address, Config, Table, read};
+pub use config::{Address, Config, Table, read, read_all};
 pub use firewall::Firewall;
 pub use save::{Current, save};
 pub use step::{Program, Route, Rule, Step};

@@ -45,6 +45,12 @@ pub fn show(name: &str, get: &Get, now: u64, style: Style, scope_name: ScopeName
     page.out
 }
 
+/// A count of bytes as people read it: `1.21 KiB`.
+#[must_use]
+pub fn bytes(count: u64) -> String {
+    Paint(false).bytes(count)
+}
+
 struct Page {
     out: SecretText,
     paint: Paint,

@@ -8,7 +8,7 @@ use std::process;
 
 /// Puts a file of this content and mode at `path`. What is there, even if it is a symbolic link, is replaced and not
 /// followed; a file beside it has the content first, and only its owner can open that.
-pub(super) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let (beside, file) = create_beside(path)?;
     let written = write(file, content, mode).and_then(|()| fs::rename(&beside, path));
     if written.is_err() {
@@ -21,7 +21,7 @@ pub(super) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> 
 }
 
 /// What such a name ends with, unlike any interface's: after a sudden end it may stay.
-pub(super) const BESIDE: &str = ".tmp~";
+pub(crate) const BESIDE: &str = ".tmp~";
 
 fn beside(path: &Path, number: u32) -> PathBuf {
     let mut name = path.as_os_str().to_owned();

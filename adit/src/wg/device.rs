@@ -87,7 +87,7 @@ pub(crate) fn set(name: &str, set: &Set) -> Result<(), Refusal> {
 }
 
 /// Whether somebody serves the device's socket. One that nobody serves any more is removed.
-fn is_userspace(name: &str) -> bool {
+pub(super) fn is_userspace(name: &str) -> bool {
     !name.contains('/') && client::is_served(&socket_path(name))
 }
 

@@ -26,9 +26,16 @@ pub(super) fn show(call: &Call<'_>) -> Result<(), Failed> {
         return Err(Failed::because(format_args!("Unknown option `{option}'; see `adit show --help'")));
     }
     match options {
-        Options { json: true, watch: true } => {
+        Options { json: true, watch: true, .. } => {
             Err(Failed::because("--json prints once, and --watch goes on: choose one of them"))
         }
+        Options { why: true, watch: true, .. } => {
+            Err(Failed::because("--why prints once, and --watch goes on: choose one of them"))
+        }
+        Options { why: true, json, .. } => match *words {
+            ["-h" | "--help" | "help"] => show_text(call, &words),
+            _ => super::why::show(call, &words, json),
+        },
         Options { json: true, .. } => show_json(call, &words),
         Options { watch: true, .. } => match *words {
             [] | ["all"] => watch(None),
@@ -36,7 +43,7 @@ pub(super) fn show(call: &Call<'_>) -> Result<(), Failed> {
             ["-h" | "--help" | "help"] => show_text(call, &words),
             [interface] => watch(Some(interface)),
         },
-        Options { json: false, watch: false } => show_text(call, &words),
+        Options { json: false, watch: false, why: false } => show_text(call, &words),
     }
 }
 
@@ -85,7 +92,7 @@ fn show_json(call: &Call<'_>, words: &[&str]) -> Result<(), Failed> {
 }
 
 /// What each interface tells, or why it does not.
-fn ask_all() -> Result<Vec<Told>, Failed> {
+pub(super) fn ask_all() -> Result<Vec<Told>, Failed> {
     let ask = |interface: String| {
         let told = device::get(&interface).map_err(|error| {
             super::tell(format_args!("Unable to access interface {interface}: {error}"));
@@ -135,7 +142,7 @@ fn list() -> Result<Vec<String>, Failed> {
         .map_err(|error| Failed::because(format_args!("Unable to list interfaces: {}", reason(&error))))
 }
 
-fn get(interface: &str) -> Result<Get, Failed> {
+pub(super) fn get(interface: &str) -> Result<Get, Failed> {
     device::get(interface)
         .map_err(|error| Failed::because(format_args!("Unable to access interface: {error}")))
 }
@@ -149,13 +156,21 @@ fn field(call: &Call<'_>, name: &str) -> Result<Field, Failed> {
 }
 
 fn page(interface: &str, get: &Get) -> adit_control::SecretText {
-    let color = match env::var("WG_COLOR_MODE").as_deref() {
+    let style = Style { color: has_color(), show_keys: shows_keys() };
+    show::show(interface, get, now(), style, if_name)
+}
+
+pub(super) fn has_color() -> bool {
+    match env::var("WG_COLOR_MODE").as_deref() {
         Ok("always") => true,
         Ok("never") => false,
         _ => io::stdout().is_terminal(),
-    };
-    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
-    show::show(interface, get, now, Style { color, show_keys: shows_keys() }, if_name)
+    }
+}
+
+/// The wall clock, in whole seconds since the Unix epoch.
+pub(super) fn now() -> u64 {
+    SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs()
 }
 
 fn shows_keys() -> bool {

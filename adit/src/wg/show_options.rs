@@ -5,6 +5,8 @@
 pub(super) struct Options {
     /// Print one JSON object instead.
     pub(super) json: bool,
+    /// What goes wrong, and what to do about it.
+    pub(super) why: bool,
     /// Stay, and show what changes.
     pub(super) watch: bool,
 }
@@ -18,8 +20,9 @@ pub(crate) struct ShowOption {
 
 /// All there are; help texts, completions and manual pages are made from this.
 #[rustfmt::skip]
-pub(crate) static OPTIONS: [ShowOption; 2] = [
+pub(crate) static OPTIONS: [ShowOption; 3] = [
     ShowOption { name: "--json", about: "Prints one JSON object instead, also of a field", of: |options| &mut options.json },
+    ShowOption { name: "--why", about: "Prints what goes wrong and what to do about it", of: |options| &mut options.why },
     ShowOption { name: "--watch", about: "Shows rates, handshakes and endpoints on the terminal, renewed each second, until q is pressed", of: |options| &mut options.watch },
 ];
 

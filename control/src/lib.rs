@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 pub mod conf;
+mod endpoint_name;
 pub mod key;
 pub mod model;
 pub mod netlink;
@@ -22,6 +23,7 @@ pub mod status;
 mod text;
 pub mod uapi;
 
+pub use endpoint_name::EndpointName;
 pub use key::PublicKey;
 pub use model::{AllowedIpChange, Get, GetPeer, LastHandshake, Set, SetPeer};
 pub use prefix::{ParsePrefixError, Prefix};

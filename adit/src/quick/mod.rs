@@ -8,6 +8,7 @@ mod file;
 mod look;
 mod programs;
 mod record;
+mod reload;
 mod replace;
 mod resolv_conf;
 mod run;
@@ -44,6 +45,8 @@ pub(crate) enum Invocation {
     Up(Up),
     /// Take it down, and undo all of that
     Down(Change),
+    /// Apply a file that has changed; peers that stay keep their sessions
+    Reload(Change),
     /// Write an interface's state into its file
     Save(Which),
     /// Print a file without what only wg-quick understands
@@ -124,6 +127,7 @@ impl Invocation {
         let done = self.become_root().and_then(|()| match self {
             Invocation::Up(up) => bring_up(up),
             Invocation::Down(change) => take_down(change),
+            Invocation::Reload(change) => reload::reload(change),
             Invocation::Save(which) => save_it(which),
             Invocation::Strip(which) => strip(which),
         });
@@ -136,7 +140,9 @@ impl Invocation {
     /// Starts the program once more, through sudo, unless this is root or only looks.
     fn become_root(&self) -> Result<(), Failed> {
         let only_looks = match self {
-            Invocation::Up(Up { change, .. }) | Invocation::Down(change) => change.dry_run,
+            Invocation::Up(Up { change, .. }) | Invocation::Down(change) | Invocation::Reload(change) => {
+                change.dry_run
+            }
             Invocation::Save(_) => false,
             Invocation::Strip(which) => file::is_readable(&which.name),
         };

@@ -100,7 +100,9 @@ impl Debian {
     pub fn install(&self, package: &Path) -> String {
         let name = package.file_name().expect("a file").display();
         self.write(&format!("tmp/{name}"), fs::read(package).expect("the package"), 0o644);
-        self.ok(&format!("dpkg --force-unsafe-io --install /tmp/{name} 2>&1; status=$?; rm /tmp/{name}; exit $status"))
+        self.ok(&format!(
+            "dpkg --force-unsafe-io --install /tmp/{name} 2>&1; status=$?; rm /tmp/{name}; exit $status"
+        ))
     }
 
     /// Writes a file in it.
@@ -184,7 +186,9 @@ fn source() -> Result<(String, String), String> {
     let release = fs::read_to_string("/etc/os-release").map_err(|e| e.to_string())?;
     let suite = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
     let suite = suite.ok_or("this is no Debian")?.trim_matches('"').to_owned();
-    let targets = Cmd::new("apt-get indextargets --format $(CODENAME)|$(COMPONENT)|$(SITE)").arg("Created-By: Packages").run();
+    let targets = Cmd::new("apt-get indextargets --format $(CODENAME)|$(COMPONENT)|$(SITE)")
+        .arg("Created-By: Packages")
+        .run();
     let prefix = format!("{suite}|main|");
     let mirror = targets.stdout.lines().find_map(|line| line.strip_prefix(&prefix));
     Ok((suite, mirror.ok_or("apt knows no mirror")?.to_owned()))

@@ -33,7 +33,7 @@ pub(crate) static GROUPS: [Group; 4] = [
 pub(crate) const OTHERS: &str = "More";
 
 #[rustfmt::skip]
-pub(crate) static ENVIRONMENT: [Entry; 11] = [
+pub(crate) static ENVIRONMENT: [Entry; 13] = [
     Entry { name: "LOG_LEVEL", programs: &[Adit, WgQuick],
         meaning: "What the engine tells on standard error: verbose, info, error or silent; without it, warnings and errors until it is in the background" },
     Entry { name: "WG_PROCESS_FOREGROUND", programs: &[Adit],
@@ -48,6 +48,10 @@ pub(crate) static ENVIRONMENT: [Entry; 11] = [
         meaning: "For debugging only: a file that gets every session's secrets" },
     Entry { name: "WG_QUICK_USERSPACE_IMPLEMENTATION", programs: &[Adit, WgQuick],
         meaning: "For up: a program that serves the interface instead of this one" },
+    Entry { name: "NOTIFY_SOCKET", programs: &[Adit],
+        meaning: "In the foreground: where a service manager is told that the interface is up (sd_notify(3))" },
+    Entry { name: "CREDENTIALS_DIRECTORY", programs: &[Adit, WgQuick],
+        meaning: "Where NAME.conf is looked for first, and NAME.private-key where the file has no PrivateKey (systemd.exec(5))" },
     Entry { name: "WG_COLOR_MODE", programs: &[Adit, Wg],
         meaning: "For show: always or never; otherwise there are colours on a terminal" },
     Entry { name: "NO_COLOR", programs: &[Adit, Wg],
@@ -73,13 +77,15 @@ pub(crate) static FILES: [Entry; 5] = [
 ];
 
 #[rustfmt::skip]
-pub(crate) static EXIT_STATUS: [Entry; 4] = [
+pub(crate) static EXIT_STATUS: [Entry; 5] = [
     Entry { name: "0", programs: &[Adit, Wg, WgQuick],
         meaning: "It is done" },
     Entry { name: "1", programs: &[Adit, Wg, WgQuick],
         meaning: "It failed, and standard error says why" },
     Entry { name: "2", programs: &[Adit],
         meaning: "The command line is wrong; the commands of wg say 1 then" },
+    Entry { name: "78", programs: &[Adit],
+        meaning: "The configuration cannot be used: up --foreground says so to service managers" },
     Entry { name: "other", programs: &[Adit, WgQuick],
         meaning: "What a command of the configuration that failed has returned" },
 ];

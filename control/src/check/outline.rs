@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::source::Source;
-use crate::quick::{Address, Table};
+use crate::quick::Address;
 use crate::{Prefix, PublicKey};
 
 /// What a file does. No secret is in it.
@@ -74,8 +74,8 @@ impl Outline {
             dns: config.dns.clone(),
             search: config.search.clone(),
             table: config.table.spelling().unwrap_or("auto").to_owned(),
-            full_ipv4: source.is_full(false) && config.table != Table::Off,
-            full_ipv6: source.is_full(true) && config.table != Table::Off,
+            full_ipv4: source.takes_all(false),
+            full_ipv6: source.takes_all(true),
             hooks: source.hooks().map(|(key, command)| (key, shown(command))).collect(),
             save: config.save,
             peers: peers.collect(),

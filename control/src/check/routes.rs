@@ -152,7 +152,8 @@ fn loops(source: &Source<'_>, findings: &mut Vec<Finding>) {
 
 fn leaks(source: &Source<'_>, findings: &mut Vec<Finding>) {
     let (v4, v6) = (source.is_full(false), source.is_full(true));
-    if v4 == v6 || source.config.table == Table::Off {
+    // Into another table, it is for others to say what goes there.
+    if v4 == v6 || !source.config.table.is_auto() {
         return;
     }
     let (one, other, missing) = if v4 { ("IPv4", "IPv6", "::/0") } else { ("IPv6", "IPv4", "0.0.0.0/0") };
@@ -170,12 +171,12 @@ fn leaks(source: &Source<'_>, findings: &mut Vec<Finding>) {
 }
 
 fn name_servers(source: &Source<'_>, findings: &mut Vec<Finding>) {
-    let is_full = source.is_full(false) || source.is_full(true);
+    let is_full = source.takes_all(false) || source.takes_all(true);
     let connected = |ip: IpAddr| {
         let mut own = source.config.addresses.iter();
         own.any(|own| Prefix::new(own.ip, own.prefix_len).is_some_and(|prefix| prefix.contains(ip)))
     };
-    if is_full && source.config.dns.is_empty() && source.config.table.is_auto() {
+    if is_full && source.config.dns.is_empty() {
         findings.push(Finding {
             severity: Severity::Note,
             code: "no-dns",

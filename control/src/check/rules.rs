@@ -189,14 +189,17 @@ fn endpoint(peer: &Peer<'_>, source: &Source<'_>, findings: &mut Vec<Finding>) {
     // In the same network nothing is in between.
     let is_near = ip.is_some_and(|ip| super::routes::is_private(ip) || ip.is_loopback());
     if peer.keepalive == 0 && source.listen_port.is_none() && !is_near {
-        findings.push(warning(
+        let finding = warning(
             "no-keepalive",
             place(),
             "this machine calls the peer, and has no PersistentKeepalive for it",
             "behind NAT or a firewall, the way back is forgotten after a minute or so without traffic, and the peer cannot \
              begin any more",
             "add PersistentKeepalive = 25 to this peer; or ListenPort, if this machine can be reached from outside",
-        ));
+        );
+        // Who sends everything to a provider mostly wants nothing to begin there.
+        let is_client = source.takes_all(false) || source.takes_all(true);
+        findings.push(if is_client { Finding { severity: Severity::Note, ..finding } } else { finding });
     }
 }
 

@@ -142,7 +142,12 @@ impl<'a> Source<'a> {
         self.effective_peers().flat_map(|peer| &peer.allowed_ips)
     }
 
-    /// Whether all traffic of a family goes into the tunnel, be it in two halves.
+    /// Whether all traffic of a family goes into the tunnel.
+    pub fn takes_all(&self, v6: bool) -> bool {
+        self.is_full(v6) && self.config.table.is_auto()
+    }
+
+    /// Whether all addresses of a family are allowed, be it in two halves.
     pub fn is_full(&self, v6: bool) -> bool {
         let of_len = |len| {
             self.allowed_ips().filter(move |ip| ip.prefix.addr().is_ipv6() == v6 && ip.prefix.len() == len)

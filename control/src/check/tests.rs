@@ -48,6 +48,7 @@ fn what_is_fine() {
     for text in [
         file(CALLED, &[HOST, "AllowedIPs = 10.0.0.3/32, fd00::3/128"]),
         file("DNS = 9.9.9.9, corp.example", &[FULL]),
+        file(CALLED, &["AllowedIPs = 0.0.0.0/0"]).replace("Address", "Table = 5\nAddress"),
         file("MTU = 1420\nTable = 5\nFwMark = 7", &["AllowedIPs = 10.2.0.0/16\nEndpoint = 10.7.0.1:1"]),
         // The key comes from elsewhere.
         file("ListenPort = 1\nPostUp = wg set %i private-key /etc/key\nAddress = 10.0.0.1", &[HOST])
@@ -123,6 +124,8 @@ fn all_errors_at_once_and_where() {
     assert_eq!(places, [(2, 1), (3, 11), (4, 7), (6, 1), (7, 13), (8, 23), (9, 36), (10, 1), (11, 1)]);
     assert!(report.findings[0].advice.ends_with("did you mean PrivateKey?"), "{:?}", report.findings[0]);
     assert!(report.findings[3].advice.ends_with("did you mean AllowedIPs?"));
+    let shown = report.findings[2].display("x").to_string();
+    assert!(shown.ends_with("\n  4 | MTU = x\n    |       ^\n  Expected bytes."), "{shown}");
     assert!(report.findings.iter().all(|finding| finding.severity == Severity::Error));
     let shown: String = report.findings.iter().map(|finding| finding.display("x").to_string()).collect();
     assert!(!shown.contains(&PRIVATE[..8]) || shown.matches(&PRIVATE[..8]).count() == 2, "{shown}");
@@ -161,6 +164,15 @@ fn the_last_of_two_peers_wins_and_nested_ones_are_told() {
         ]
         .map(|text| text.replace("XX0", "WXX0").replace("8Dg", "p8Dg"))
     );
+}
+
+/// A client of a provider, as these hand out files.
+#[test]
+fn a_client_that_only_calls_has_no_warnings() {
+    let report =
+        look(&file("DNS = 10.64.0.1", &["AllowedIPs = 0.0.0.0/0,::0/0\nEndpoint = 192.0.2.1:51820"]));
+    let found: Vec<_> = report.findings.iter().map(|finding| (finding.code, finding.severity)).collect();
+    assert_eq!(found, [("no-keepalive", Severity::Note)]);
 }
 
 #[test]

@@ -159,10 +159,9 @@ fn add(args: &Args, name: &str) -> Result<String, String> {
         let _ = fs::remove_file(&client_path);
         return Err(cannot("write", &args.path, &error));
     }
-    let interface = file::interface(&path).unwrap_or_default();
     Ok(format!(
         "Wrote {client}, and a section for it into {server}.\n\n\
-        On the server, if it is up:  adit syncconf {interface} <(adit strip {server})\n\
+        On the server, if it is up:  adit reload {server}\n\
         On the client, as root:      adit up {client}, copied there\n\
         On a phone:                  scan what adit qr {client} shows\n",
         client = shown(&client_path),

@@ -100,8 +100,7 @@ fn from_nothing_to_two_connected_machines_and_a_third() {
     let told = new("--add tablet", &home.join("wg0.conf"));
     assert!(told.success(), "{}", told.text());
     let tablet = format!("{}/tablet.conf", home.display());
-    let sync = format!("bash -c 'OURS syncconf wg0 <(OURS strip {wg0})'");
-    server.ok(&sync);
+    server.ok(&format!("OURS reload {wg0}"));
     // The files are for every wg-quick.
     client.ok(&format!("THEIRS up {tablet}"));
     assert_answers(&client, &inner[0]);

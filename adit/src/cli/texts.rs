@@ -33,7 +33,7 @@ pub(crate) static GROUPS: [Group; 4] = [
 pub(crate) const OTHERS: &str = "More";
 
 #[rustfmt::skip]
-pub(crate) static ENVIRONMENT: [Entry; 10] = [
+pub(crate) static ENVIRONMENT: [Entry; 13] = [
     Entry { name: "LOG_LEVEL", programs: &[Adit, WgQuick],
         meaning: "What the engine tells on standard error: verbose, info, error or silent; without it, warnings and errors until it is in the background" },
     Entry { name: "WG_PROCESS_FOREGROUND", programs: &[Adit],
@@ -48,8 +48,14 @@ pub(crate) static ENVIRONMENT: [Entry; 10] = [
         meaning: "For debugging only: a file that gets every session's secrets" },
     Entry { name: "WG_QUICK_USERSPACE_IMPLEMENTATION", programs: &[Adit, WgQuick],
         meaning: "For up: a program that serves the interface instead of this one" },
+    Entry { name: "CREDENTIALS_DIRECTORY", programs: &[Adit, WgQuick],
+        meaning: "For up, from a service manager: where NAME.conf and NAME.private-key are looked for first" },
+    Entry { name: "NOTIFY_SOCKET", programs: &[Adit],
+        meaning: "From a service manager: where it is told that the interface is ready; for --foreground" },
     Entry { name: "WG_COLOR_MODE", programs: &[Adit, Wg],
         meaning: "For show: always or never; otherwise there are colours on a terminal" },
+    Entry { name: "NO_COLOR", programs: &[Adit],
+        meaning: "Anything: show --watch and demo have no colours" },
     Entry { name: "WG_HIDE_KEYS", programs: &[Adit, Wg],
         meaning: "For show: never shows private and preshared keys" },
     Entry { name: "WG_ENDPOINT_RESOLUTION_RETRIES", programs: &[Adit, Wg],
@@ -125,3 +131,35 @@ pub(crate) static PEER_KEYS: [Entry; 5] = [
     Entry { name: "Endpoint", programs: &[Wg, WgQuick], meaning: "Where to send to, as ADDRESS:PORT, [ADDRESS]:PORT or NAME:PORT; it follows the peer as that roams" },
     Entry { name: "PersistentKeepalive", programs: &[Wg, WgQuick], meaning: "Seconds between empty packets that keep NAT and firewalls open, 25 as a rule; off without it" },
 ];
+
+#[cfg(test)]
+mod tests {
+    use adit_control::conf::{self, Mode};
+    use adit_control::quick;
+
+    use super::*;
+
+    /// Whether the file of `wg-quick`, or else `wg`'s, has such a key. No key may have this value.
+    fn is_read(section: &str, key: &str, program: Program) -> bool {
+        let text = format!("{section}\n{key} = ?\n");
+        match program {
+            WgQuick => quick::read(text.as_bytes(), |_| None)
+                .map_or(true, |config| !String::from_utf8_lossy(&config.stripped).contains(key)),
+            Adit | Wg => conf::read(text.as_bytes(), Mode::Whole)
+                .is_err_and(|error| !error.display("").to_string().contains("unrecognized")),
+        }
+    }
+
+    #[test]
+    fn keys_are_read_by_whom_the_pages_name() {
+        for (section, keys) in [("[Interface]", &INTERFACE_KEYS[..]), ("[Peer]", &PEER_KEYS[..])] {
+            for entry in keys {
+                for key in entry.name.split(", ") {
+                    let is_wg = entry.programs.contains(&Wg);
+                    assert!(is_read(section, key, if is_wg { Wg } else { WgQuick }), "{key}");
+                    assert!(!is_read(section, key, if is_wg { WgQuick } else { Wg }), "{key}");
+                }
+            }
+        }
+    }
+}

@@ -137,3 +137,35 @@ pub(crate) static PEER_KEYS: [Entry; 5] = [
     Entry { name: "Endpoint", programs: &[Wg, WgQuick], meaning: "Where to send to, as ADDRESS:PORT, [ADDRESS]:PORT or NAME:PORT; it follows the peer as that roams" },
     Entry { name: "PersistentKeepalive", programs: &[Wg, WgQuick], meaning: "Seconds between empty packets that keep NAT and firewalls open, 25 as a rule; off without it" },
 ];
+
+#[cfg(test)]
+mod tests {
+    use adit_control::conf::{self, Mode};
+    use adit_control::quick;
+
+    use super::*;
+
+    /// Whether the file of `wg-quick`, or else `wg`'s, has such a key. No key may have this value.
+    fn is_read(section: &str, key: &str, program: Program) -> bool {
+        let text = format!("{section}\n{key} = ?\n");
+        match program {
+            WgQuick => quick::read(text.as_bytes(), |_| None)
+                .map_or(true, |config| !String::from_utf8_lossy(&config.stripped).contains(key)),
+            Adit | Wg => conf::read(text.as_bytes(), Mode::Whole)
+                .is_err_and(|error| !error.display("").to_string().contains("unrecognized")),
+        }
+    }
+
+    #[test]
+    fn keys_are_read_by_whom_the_pages_name() {
+        for (section, keys) in [("[Interface]", &INTERFACE_KEYS[..]), ("[Peer]", &PEER_KEYS[..])] {
+            for entry in keys {
+                for key in entry.name.split(", ") {
+                    let is_wg = entry.programs.contains(&Wg);
+                    assert!(is_read(section, key, if is_wg { Wg } else { WgQuick }), "{key}");
+                    assert!(!is_read(section, key, if is_wg { WgQuick } else { Wg }), "{key}");
+                }
+            }
+        }
+    }
+}

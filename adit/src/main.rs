@@ -1,15 +1,21 @@
 //! Adit: WireGuard, whole, in Rust. This is the program; the subcommands are its modules.
 
+mod check;
 mod cli;
 mod client;
 mod crypto;
 mod daemon;
 mod demo;
 mod logger;
+mod new;
 mod offloads;
+mod qr;
 mod quick;
+mod replace;
 mod service;
 mod status;
+mod terminal;
+mod watch;
 mod wg;
 
 use std::env;
@@ -31,7 +37,10 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     match (cli.command, &cli.daemon.interface) {
+        (Some(Command::Check(args)), _) => check::run(&args),
         (Some(Command::Demo(args)), _) => demo::run(&args),
+        (Some(Command::New(args)), _) => new::run(&args),
+        (Some(Command::Qr(args)), _) => qr::run(&args),
         (Some(Command::Status(args)), _) => status::run(&args),
         (Some(Command::Quick(invocation)), _) => invocation.run(),
         (Some(Command::Texts(invocation)), _) => invocation.run(),

@@ -1,6 +1,6 @@
 //! What packages install beside the program: man pages and completions. And what those ask for.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,6 +16,7 @@ pub(crate) enum Invocation {
     /// Print what makes a shell complete command lines, for the shell's start-up file
     #[command(after_help = HOW_TO_LOAD)]
     Completions {
+        /// Which shell
         shell: Shell,
         /// What it is to complete
         #[arg(default_value = "adit")]
@@ -116,15 +117,12 @@ impl Shell {
     /// A line for each candidate, as the script expects it.
     fn complete(self, program: Program, words: &[OsString]) -> String {
         let mut lines = String::new();
-        let (words, given) = match self {
-            Shell::Bash => glued(words),
-            Shell::Zsh | Shell::Fish => (words.to_vec(), 0),
-        };
-        for candidate in complete::candidates(program, &words) {
+        let kept = words.last().map_or(0, |word| kept_by_bash(word));
+        for candidate in complete::candidates(program, words) {
             let value = candidate.get_value().to_string_lossy();
             let help = help(&candidate);
             let _ = match (self, help) {
-                (Shell::Bash, _) => writeln!(lines, "{}", value.get(given..).unwrap_or_default()),
+                (Shell::Bash, _) => writeln!(lines, "{}", value.get(kept..).unwrap_or_default()),
                 (Shell::Zsh, Some(help)) => writeln!(lines, "{}:{help}", value.replace(':', "\\:")),
                 (Shell::Zsh, None) => writeln!(lines, "{}", value.replace(':', "\\:")),
                 (Shell::Fish, Some(help)) => writeln!(lines, "{value}\t{help}"),
@@ -139,22 +137,9 @@ fn help(candidate: &CompletionCandidate) -> Option<String> {
     candidate.get_help().and_then(|help| help.to_string().lines().next().map(str::to_owned))
 }
 
-/// The words as they were written, of which bash makes several at each `=` and `:`, and how much of the last one stays.
-fn glued(words: &[OsString]) -> (Vec<OsString>, usize) {
-    let is_break =
-        |word: &OsString| !word.is_empty() && word.as_encoded_bytes().iter().all(|byte| b"=:".contains(byte));
-    let mut whole: Vec<OsString> = Vec::new();
-    let mut after_break = false;
-    for word in words {
-        match whole.last_mut() {
-            Some(last) if after_break || is_break(word) => last.push(word),
-            _ => whole.push(word.clone()),
-        }
-        after_break = is_break(word);
-    }
-    let bytes = whole.last().map_or(&[][..], |last| last.as_encoded_bytes());
-    let given = bytes.iter().rposition(|byte| b"=:".contains(byte)).map_or(0, |at| at + 1);
-    (whole, given)
+/// How much of a word bash takes for words of their own, and keeps: all up to the last `=` or `:`.
+fn kept_by_bash(word: &OsStr) -> usize {
+    word.as_encoded_bytes().iter().rposition(|byte| b"=:".contains(byte)).map_or(0, |at| at + 1)
 }
 
 #[cfg(test)]
@@ -162,14 +147,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bash_words() {
-        let glue = |line: &str| {
-            let (words, given) = glued(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
-            (words.iter().map(|word| word.display().to_string()).collect::<Vec<_>>().join(" "), given)
-        };
-        assert_eq!(glue("adit up --engine = ker"), ("adit up --engine=ker".into(), 9));
-        assert_eq!(glue("adit up --engine ="), ("adit up --engine=".into(), 9));
-        assert_eq!(glue("wg set endpoint [ :: 1] : 5 peer "), ("wg set endpoint [::1]:5 peer ".into(), 0));
-        assert_eq!(glue("adit up "), ("adit up ".into(), 0));
+    fn bash_gets_the_rest_of_a_word() {
+        for (word, expected) in [("adit up --engine=k", "kernel\n"), ("adit up --en", "--engine\n")] {
+            let words: Vec<OsString> = word.split(' ').map(OsString::from).collect();
+            assert_eq!(Shell::Bash.complete(Program::Adit, &words), expected);
+        }
     }
 }

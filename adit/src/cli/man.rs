@@ -19,12 +19,14 @@ pub(super) fn page(program: Program) -> String {
     command =
         command.disable_help_subcommand(true).mut_subcommands(|command| command.disable_help_flag(true));
     command.build();
-    let mut page = Page { program, roff: Roff::default(), done: String::new() };
+    let mut page = Page { program, told: Vec::new(), roff: Roff::default(), done: String::new() };
     page.roff.control("TH", [&*program.name().to_uppercase(), SECTION, &date(), SOURCE, "Adit"]);
     page.name(&command);
     page.synopsis(&command);
     page.section("DESCRIPTION");
-    page.paragraphs(&text(command.get_long_about()));
+    // It begins with what is in NAME already.
+    let about = text(command.get_long_about());
+    page.paragraphs(about.strip_prefix(&text(command.get_about())).unwrap_or(&about).trim_start());
     page.commands(&command);
     page.options(&command);
     if program != Program::Adit {
@@ -47,6 +49,8 @@ fn text(styled: Option<&clap::builder::StyledStr>) -> String {
 
 struct Page {
     program: Program,
+    /// What arguments of subcommands are, which is told once.
+    told: Vec<String>,
     /// What comes after `done`.
     roff: Roff,
     done: String,
@@ -93,8 +97,7 @@ impl Page {
         let names = if file == name { file } else { format!("{file}, {name}") };
         self.section("NAME");
         let about = text(command.get_about());
-        let about = if self.program == Program::Adit { about } else { lower(&about) };
-        self.roff.text([roman(format!("{names} - {about}"))]);
+        self.roff.text([roman(format!("{names} - {}", lower(&about)))]);
     }
 
     /// The ways to call it, as `--help` tells them.
@@ -130,33 +133,59 @@ impl Page {
         let about = command.get_long_about().filter(|_| !is_elsewhere).or(command.get_about());
         self.roff.control("TP", []);
         self.roff.text(call(command));
-        let text = text(about);
-        let mut paragraphs = text.split("\n\n");
-        self.roff.text([roman(sentence(&paragraphs.next().unwrap_or_default().replace('\n', " ")))]);
+        let about = text(about);
+        let (first, rest) = about.split_once("\n\n").unwrap_or((&about, ""));
+        self.paragraphs(first);
+        if is_elsewhere {
+            return;
+        }
+        let after = text(command.get_after_long_help().or(command.get_after_help()));
+        let has_arguments = self.untold(command).get_arguments().any(|arg| !arg.is_hide_set());
+        if rest.is_empty() && after.is_empty() && !has_arguments {
+            return;
+        }
         self.roff.control("RS", []);
-        for paragraph in paragraphs {
+        if !rest.is_empty() {
             self.roff.control("PP", []);
-            self.roff.text([roman(sentence(&paragraph.replace('\n', " ")))]);
+            self.paragraphs(rest);
         }
-        let is_told = |arg: &clap::Arg| !arg.is_hide_set();
-        if command.get_arguments().any(is_told) && !is_elsewhere {
-            self.arguments(command);
+        if has_arguments {
+            let untold = self.untold(command);
+            self.arguments(&untold);
+            self.told.extend(untold.get_positionals().map(|arg| text(arg.get_help())));
         }
-        let after = command.get_after_long_help().or(command.get_after_help());
-        if let Some(after) = after.filter(|_| !is_elsewhere) {
-            self.literally(&after.to_string());
+        if !after.is_empty() {
+            self.lists(&after);
         }
         self.roff.control("RE", []);
     }
 
-    /// Text whose lines are what they are.
-    fn literally(&mut self, text: &str) {
+    /// The command without those arguments that have been told of in the same words.
+    fn untold(&self, command: &Command) -> Command {
+        command.clone().mut_args(|arg| {
+            let is_told = arg.is_positional() && self.told.contains(&text(arg.get_help()));
+            if is_told { arg.hide(true) } else { arg }
+        })
+    }
+
+    /// Text for `--help`: paragraphs, and indented lines of a name and, after two spaces or more, what it means.
+    fn lists(&mut self, text: &str) {
         self.roff.control("PP", []);
-        self.roff.control("nf", []);
         for line in text.lines() {
-            self.roff.text([roman(line)]);
+            match line.strip_prefix("  ").map(|line| line.split_once("  ").unwrap_or((line, ""))) {
+                Some((name, meaning)) => {
+                    self.roff.control("TP", []);
+                    self.roff.text([bold(name)]);
+                    self.roff.text([roman(meaning.trim_start())]);
+                }
+                None if line.is_empty() => {
+                    self.roff.control("PP", []);
+                }
+                None => {
+                    self.roff.text([roman(line)]);
+                }
+            }
         }
-        self.roff.control("fi", []);
     }
 
     fn options(&mut self, command: &Command) {
@@ -173,7 +202,10 @@ impl Page {
         let done = Man::new(command.clone()).render_options_section(&mut rendered);
         debug_assert!(done.is_ok(), "a Vec takes everything");
         let rendered = String::from_utf8_lossy(&rendered);
-        let list: Vec<&str> = rendered.lines().skip_while(|line| !line.starts_with(".TP")).collect();
+        let mut list: Vec<&str> = rendered.lines().skip_while(|line| !line.starts_with(".TP")).collect();
+        // One break is enough.
+        list.retain(|line| !line.trim().is_empty());
+        list.dedup_by(|next, line| *next == ".br" && *line == ".br");
         self.finish();
         self.append(&list.join("\n"));
     }

@@ -33,7 +33,7 @@ pub(crate) static GROUPS: [Group; 4] = [
 pub(crate) const OTHERS: &str = "More";
 
 #[rustfmt::skip]
-pub(crate) static ENVIRONMENT: [Entry; 12] = [
+pub(crate) static ENVIRONMENT: [Entry; 13] = [
     Entry { name: "LOG_LEVEL", programs: &[Adit, WgQuick],
         meaning: "What the engine tells on standard error: verbose, info, error or silent; without it, warnings and errors until it is in the background" },
     Entry { name: "WG_PROCESS_FOREGROUND", programs: &[Adit],
@@ -54,6 +54,8 @@ pub(crate) static ENVIRONMENT: [Entry; 12] = [
         meaning: "Where NAME.conf is looked for first, and NAME.private-key where the file has no PrivateKey (systemd.exec(5))" },
     Entry { name: "WG_COLOR_MODE", programs: &[Adit, Wg],
         meaning: "For show: always or never; otherwise there are colours on a terminal" },
+    Entry { name: "NO_COLOR", programs: &[Adit, Wg],
+        meaning: "For show --watch and the demo: anything leaves colours out" },
     Entry { name: "WG_HIDE_KEYS", programs: &[Adit, Wg],
         meaning: "For show: never shows private and preshared keys" },
     Entry { name: "WG_ENDPOINT_RESOLUTION_RETRIES", programs: &[Adit, Wg],
@@ -81,7 +83,7 @@ pub(crate) static EXIT_STATUS: [Entry; 5] = [
     Entry { name: "1", programs: &[Adit, Wg, WgQuick],
         meaning: "It failed, and standard error says why" },
     Entry { name: "2", programs: &[Adit],
-        meaning: "The command line is wrong, unless it is that of a command of wg or wg-quick" },
+        meaning: "The command line is wrong; the commands of wg say 1 then" },
     Entry { name: "78", programs: &[Adit],
         meaning: "The configuration cannot be used: up --foreground says so to service managers" },
     Entry { name: "other", programs: &[Adit, WgQuick],
@@ -89,13 +91,17 @@ pub(crate) static EXIT_STATUS: [Entry; 5] = [
 ];
 
 #[rustfmt::skip]
-pub(crate) static EXAMPLES: [Entry; 8] = [
+pub(crate) static EXAMPLES: [Entry; 10] = [
     Entry { name: "adit up wg0", programs: &[Adit],
         meaning: "Brings the interface up that /etc/wireguard/wg0.conf describes" },
     Entry { name: "adit up --dry-run ./wg0.conf", programs: &[Adit],
         meaning: "Tells what that would do" },
     Entry { name: "adit show wg0 latest-handshakes", programs: &[Adit],
-        meaning: "Prints when each peer was last heard of" },
+        meaning: "Prints when the last handshake with each peer was completed" },
+    Entry { name: "adit show --watch", programs: &[Adit],
+        meaning: "Shows who sends how much, until q is pressed" },
+    Entry { name: "adit show --json | jq", programs: &[Adit],
+        meaning: "Prints the state of all interfaces for programs" },
     Entry { name: "adit wg0", programs: &[Adit],
         meaning: "Creates an interface that has no configuration yet and goes to the background, as wireguard-go does" },
     Entry { name: "wg show", programs: &[Wg],

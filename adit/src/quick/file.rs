@@ -93,7 +93,8 @@ pub(super) fn is_readable(name: &str) -> bool {
     !matches!(fs::File::open(path), Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied)
 }
 
-fn path(name: &str) -> PathBuf {
+/// The file of an interface, or the file of that name.
+pub(crate) fn path(name: &str) -> PathBuf {
     match is_interface_name(name) {
         true => {
             let file = || PathBuf::from(format!("/etc/wireguard/{name}.conf"));
@@ -104,12 +105,13 @@ fn path(name: &str) -> PathBuf {
 }
 
 /// The interface that a file of this name is for.
-fn interface(path: &Path) -> Option<String> {
+pub(crate) fn interface(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?.strip_suffix(".conf")?;
     is_interface_name(name).then(|| name.to_owned())
 }
 
-fn is_interface_name(name: &str) -> bool {
+/// Whether wg-quick takes it for the name of an interface.
+pub(crate) fn is_interface_name(name: &str) -> bool {
     (1..=15).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_=+.-".contains(&byte))
 }
@@ -119,7 +121,8 @@ fn is_world_accessible(path: &Path) -> bool {
     others(path) & path.parent().map_or(OTHERS, others) != 0
 }
 
-fn table_number(name: &str) -> Option<u32> {
+/// The number of a routing table of that name.
+pub(crate) fn table_number(name: &str) -> Option<u32> {
     let builtin = match name {
         "main" => 254,
         "default" => 253,

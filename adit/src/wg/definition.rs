@@ -2,9 +2,10 @@
 
 use adit_control::show::fields::Field;
 use clap::builder::{PossibleValue, PossibleValuesParser};
-use clap::{Arg, Command};
+use clap::{Arg, ArgAction, Command};
 
 use super::SUBCOMMANDS;
+use super::show_options::OPTIONS;
 
 /// The value names by which completions know what to offer.
 const INTERFACE: &str = "INTERFACE";
@@ -15,6 +16,7 @@ pub(crate) const CHANGE: &str = "CHANGE";
 /// The interface of `wg`.
 pub(crate) fn program() -> Command {
     Command::new("wg")
+        .version(env!("CARGO_PKG_VERSION"))
         .about("Show and change WireGuard interfaces")
         .long_about(
             "Shows and changes WireGuard interfaces of any kind: those that Adit or another userspace engine\n\
@@ -64,6 +66,10 @@ fn show(command: Command) -> Command {
             .value_parser(PossibleValuesParser::new(fields))
             .help("Prints this alone, for programs: a line for the interface, or one for each peer after its public key"),
     ])
+    .args(OPTIONS.iter().map(|option| {
+        let name = option.name.trim_start_matches('-');
+        Arg::new(name).long(name).help(option.about).action(ArgAction::SetTrue)
+    }))
 }
 
 fn meaning(field: Field) -> &'static str {

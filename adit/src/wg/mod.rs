@@ -9,6 +9,8 @@ mod keys;
 pub(crate) mod set;
 pub(crate) mod setconf;
 mod show;
+pub(crate) mod show_options;
+mod why;
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
@@ -68,7 +70,7 @@ pub(crate) struct Failed;
 
 impl Failed {
     /// Says why, in one line or more.
-    fn because(why: impl std::fmt::Display) -> Failed {
+    pub(crate) fn because(why: impl std::fmt::Display) -> Failed {
         tell(why);
         Failed
     }

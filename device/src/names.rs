@@ -270,6 +270,9 @@ fn servers(interface: &str) -> Vec<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use adit_control::PublicKey;
+    use adit_proto::handshake::Timestamps;
+
     use super::*;
 
     const NOW: Instant = Instant::from_nanos(1 << 60);
@@ -297,6 +300,25 @@ mod tests {
         assert_eq!(gaps, [10, 20, 40, 60, 60, 60]);
         assert!(name.begin_lookup(now, u32::MAX));
         assert_eq!(name.next_lookup.since(now).as_secs(), 45);
+    }
+
+    #[test]
+    fn a_thread_looks_names_up_and_ends() {
+        let peer = Arc::new(Peer::new(PublicKey::new([1; 32]), 1, Timestamps::default()));
+        let resolver = Resolver::default();
+        for (text, is_known) in [("localhost:5", true), ("a..test:5", false)] {
+            let mut name = Name::new(text.parse().unwrap());
+            assert!(name.begin_lookup(NOW, 0));
+            *peer.name.locked() = Some(name);
+            resolver.ask(peer.clone(), text.parse().unwrap(), 0);
+            while resolver.waiting.locked().threads > 0 {
+                thread::sleep(Duration::from_millis(1));
+            }
+            let slot = peer.name.locked();
+            let name = slot.as_ref().unwrap();
+            assert_eq!((name.found.is_empty(), name.has_failed), (!is_known, !is_known), "{text}");
+            assert!(!name.is_being_looked_up);
+        }
     }
 
     #[test]

@@ -16,8 +16,8 @@ use crate::seconds;
 /// The package that depends on the newest cloud kernel, whichever that is.
 const META_PACKAGE: &str = "linux-image-cloud-amd64";
 
-/// Modules whose dependency trees make a machine with a network card and WireGuard.
-const MODULES: [&str; 3] = ["virtio_pci", "virtio_net", "wireguard"];
+/// Modules whose dependency trees make a machine with a network card, WireGuard and TUN devices.
+const MODULES: [&str; 4] = ["virtio_pci", "virtio_net", "wireguard", "tun"];
 
 /// Programs of the host that the machine runs too.
 const PROGRAMS: [&str; 3] = ["busybox", "wg", "iperf3"];

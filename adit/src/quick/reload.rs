@@ -1,9 +1,12 @@
 //! Applying a file that has changed to an interface that is up.
 
 use adit_control::Set;
+use std::time::SystemTime;
+
 use adit_control::conf;
 use adit_control::quick::reload::{self, Present};
 use adit_control::quick::{Step, plan};
+use adit_net::resolve::lookup;
 
 use super::file::File;
 use super::run::{self, Runner};
@@ -44,9 +47,30 @@ pub(super) fn reload(change: &Change) -> Result<(), Failed> {
         run::show(interface, &steps);
         return Ok(());
     }
-    runner.synchronize_with(difference(set, wanted.fwmark, &present));
+    let mut change = difference(set, wanted.fwmark, &present);
+    leave_what_works(&mut change, &present);
+    runner.synchronize_with(change);
     runner.all_or_nothing(|runner| runner.run_reversible(steps))
 }
+
+/// Of a name's addresses the one that works stays, whichever comes first today.
+fn leave_what_works(change: &mut Set, Present { device, .. }: &Present) {
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+    for section in &mut change.peers {
+        let peer = device.peers.iter().find(|peer| peer.public_key == section.public_key);
+        let Some((peer, name)) = peer.zip(section.endpoint_name.as_ref()) else { continue };
+        let is_alive = peer.last_handshake.is_some_and(|(at, _)| now.saturating_sub(at) < SESSION);
+        if is_alive
+            && let Some(works) = peer.endpoint.filter(|endpoint| section.endpoint != Some(*endpoint))
+            && lookup(name.host(), &name.port().to_string()).is_ok_and(|all| all.contains(&works))
+        {
+            section.endpoint = Some(works);
+        }
+    }
+}
+
+/// How old a handshake can be whose keys still serve, in seconds (whitepaper 6.1, `REJECT_AFTER_TIME`).
+const SESSION: u64 = 180;
 
 /// What to tell the device. What the file does not say of the interface stays: its key may come from a command, and any
 /// port is as good as the one it has.

@@ -68,9 +68,12 @@ impl Port {
     /// Sends a datagram to the engine.
     pub fn send(&self, datagram: &[u8]) {
         // What ICMP said about an earlier datagram is reported by a later one.
-        if self.socket.send_to(datagram, self.engine.get()).is_err() {
-            self.socket.send_to(datagram, self.engine.get()).expect("a route to the engine");
-        }
+        assert!(self.try_send(datagram) || self.try_send(datagram), "no route to the engine");
+    }
+
+    /// Sends a datagram if there is a way to the engine.
+    pub fn try_send(&self, datagram: &[u8]) -> bool {
+        self.socket.send_to(datagram, self.engine.get()).is_ok()
     }
 
     /// Sets the DSCP and ECN byte of the datagrams that follow, which are IPv4.

@@ -90,6 +90,8 @@ fn begun_by_engine(scene: &Scene) -> (Peer, Session, Instant) {
     let session = peer.meet();
     let birth = Instant::now();
     assert!(peer.hear_data(&session, SOON).is_some(), "no data on the new session");
+    // The engine has been heard, and need not ask why not.
+    peer.port.send(&session.next(&[]));
     (peer, session, birth)
 }
 

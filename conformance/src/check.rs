@@ -142,6 +142,15 @@ fn run(check: Check, command: &str) -> Report {
     Report { check, outcome, time: start.elapsed() }
 }
 
+/// Whether the engine starts at all: what it said if not.
+///
+/// # Errors
+/// That.
+pub fn try_start(command: &str) -> Result<(), String> {
+    let start = || drop(Scene::new(command, &AtomicU32::new(0)));
+    panic::catch_unwind(start).map_err(|_| LAST_PANIC.with(|last| last.borrow().clone()))
+}
+
 fn judge(payload: &(dyn Any + Send)) -> Outcome {
     match payload.downcast_ref::<Skipped>() {
         Some(Skipped(reason)) => Outcome::Skip(reason.clone()),

@@ -100,6 +100,7 @@ fn judge(args: &Args, engine: &str, checks: &[Check]) -> Result<bool, String> {
         return Ok(true);
     }
     check::catch_panics();
+    check::try_start(engine).map_err(|error| format!("`{engine}` serves no interface: {error}"))?;
     let (now, later): (Vec<Check>, Vec<Check>) = checks.iter().partition(|check| args.slow || !check.slow);
     let mut reports =
         check::run_all(&now, engine, args.jobs.max(1), |report| println!("{}", report::line(report)));

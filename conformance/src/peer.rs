@@ -68,9 +68,12 @@ impl Port {
     /// Sends a datagram to the engine.
     pub fn send(&self, datagram: &[u8]) {
         // What ICMP said about an earlier datagram is reported by a later one.
-        if self.socket.send_to(datagram, self.engine.get()).is_err() {
-            self.socket.send_to(datagram, self.engine.get()).expect("a route to the engine");
-        }
+        assert!(self.try_send(datagram) || self.try_send(datagram), "no route to the engine");
+    }
+
+    /// Sends a datagram if there is a way to the engine.
+    pub fn try_send(&self, datagram: &[u8]) -> bool {
+        self.socket.send_to(datagram, self.engine.get()).is_ok()
     }
 
     /// Sets the DSCP and ECN byte of the datagrams that follow, which are IPv4.
@@ -155,7 +158,7 @@ pub struct Peer {
     pub engine: Cell<[u8; 32]>,
     /// The last timestamp sent.
     clock: Cell<[u8; 12]>,
-    last_initiation: Cell<Option<Instant>>,
+    has_called: Cell<bool>,
 }
 
 impl Peer {
@@ -168,7 +171,7 @@ impl Peer {
             number,
             engine: Cell::new(engine),
             clock: Cell::new([0; 12]),
-            last_initiation: Cell::new(None),
+            has_called: Cell::new(false),
         }
     }
 
@@ -208,10 +211,9 @@ impl Peer {
 
     /// An initiation with this timestamp, some time after the one before: of each peer, one every 20 ms is taken.
     pub fn initiation_at(&self, timestamp: &[u8; 12]) -> Initiation {
-        if let Some(last) = self.last_initiation.get() {
-            std::thread::sleep(Duration::from_millis(50).saturating_sub(last.elapsed()));
+        if self.has_called.replace(true) {
+            std::thread::sleep(Duration::from_millis(40));
         }
-        self.last_initiation.set(Some(Instant::now()));
         self.hasty_initiation(timestamp)
     }
 

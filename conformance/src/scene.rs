@@ -188,6 +188,13 @@ impl Scene {
         self.say(peer.inner4(), b"prompt").expect("the tunnel takes a packet");
     }
 
+    /// Kilobytes of memory that the engine has in use.
+    pub fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.engine.pid())).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("it uses memory");
+        line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
+    }
+
     /// Sees what passes through the engine's TUN device from now on.
     pub fn tun(&self) -> Tap {
         Tap::new(&self.inside, self.engine.interface())

@@ -286,17 +286,20 @@ fn icmp_errors(scene: &mut Scene) {
 
 fn network_down(scene: &mut Scene) {
     let (peer, tap, session) = session(scene);
-    scene.outside.ip(&format!("link set {CABLE} down"));
-    for _ in 0..5 {
-        let _ = scene.say(peer.inner4(), b"anybody there?");
-        std::thread::sleep(Duration::from_millis(20));
+    // The other end of the cable, and then this one, with its routes.
+    for ns in [&scene.outside, &scene.inside] {
+        ns.ip(&format!("link set {CABLE} down"));
+        for _ in 0..5 {
+            let _ = scene.say(peer.inner4(), b"anybody there?");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        ns.ip(&format!("link set {CABLE} up"));
+        let delivered = (0..10).any(|_| {
+            let packet = marked(&peer);
+            let sent = peer.port.try_send(&session.next(&inner::padded(packet.clone())));
+            tap.saw(&packet, Duration::from_millis(500)) && sent
+        });
+        assert!(delivered, "nothing is delivered once the network is back");
+        scene.reaches(&peer, &session);
     }
-    scene.outside.ip(&format!("link set {CABLE} up"));
-    std::thread::sleep(Duration::from_millis(200));
-    let delivered = (0..10).any(|_| {
-        let packet = marked(&peer);
-        peer.port.send(&session.next(&inner::padded(packet.clone())));
-        tap.saw(&packet, Duration::from_millis(500))
-    });
-    assert!(delivered, "nothing is delivered once the network is back");
 }

@@ -72,6 +72,11 @@ pub const CHECKS: &[Check] = &[
         "A live session passes data while a flood is on (5.3)",
         session_lives,
     ),
+    Check::flood(
+        "cookie/memory-bounded",
+        "60,000 initiations from 400 sources leave no memory behind",
+        memory,
+    ),
 ];
 
 /// Initiations with a valid mac1 of somebody unknown, from one port or many.
@@ -351,4 +356,19 @@ fn session_lives(scene: &mut Scene) {
     }
     assert!(delivered >= 16, "{delivered} of 20 packets are delivered");
     assert!(peer.port.count(wire::DATA, SILENCE) >= 16, "packets the other way");
+}
+
+fn memory(scene: &mut Scene) {
+    let peer = scene.peer();
+    let flood = Flood::new(scene, (0..400).map(|n| format!("10.78.{}.{}:0", n / 100, n % 100 + 1)));
+    flood.wave(scene, 3_000, || ());
+    assert!(peer.port.all(SILENCE).is_empty(), "what nobody asked for");
+    let before = scene.resident();
+    for _ in 0..20 {
+        flood.wave(scene, 3_000, || ());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    std::thread::sleep(seconds(1));
+    let after = scene.resident();
+    assert!(after < before * 3 / 2 + 16_384, "{before} KB after the first wave, {after} KB after the last");
 }

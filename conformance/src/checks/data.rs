@@ -1,5 +1,6 @@
 //! Transport data: keys, counters, the replay window, padding, lengths (whitepaper 5.4.5, 5.4.6).
 
+use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
 use lab::seconds;
@@ -123,6 +124,16 @@ pub const CHECKS: &[Check] = &[
         "data/current-key",
         "Late data on the previous key do not make it the one to send on",
         current_key,
+    ),
+    Check::new(
+        "data/order-in",
+        "2,000 messages that come fast are delivered in the order in which they came",
+        order_in,
+    ),
+    Check::new(
+        "data/order-out",
+        "2,000 packets that are sent fast leave in order, each counter once",
+        order_out,
     ),
     Check::new("data/large", "Packets of the MTU's size pass both ways", large),
 ];
@@ -500,4 +511,39 @@ fn large(scene: &mut Scene) {
     scene.say(peer.inner4(), &wire::random::<1392>()).expect("the tunnel takes a packet");
     let data = peer.hear_data(&session, SOON).expect("1,420 bytes are not sent");
     assert!(data.text.len() >= 1420, "{} bytes of 1,420 are sent", data.text.len());
+}
+
+fn order_in(scene: &mut Scene) {
+    let (peer, tap, session) = session(scene);
+    let packet = |n: u32| inner::v4(peer.inner4(), NOBODY4, &n.to_be_bytes());
+    for first in (0..2_000).step_by(50) {
+        let train: Vec<_> = (first..first + 50).map(|n| session.next(&inner::padded(packet(n)))).collect();
+        peer.port.send_train(&train);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    scene.settle(&tap, &peer, &session);
+    let is_one = |seen: &&Vec<u8>| seen.len() == 24 && seen[12..16] == peer.inner4();
+    let number = |seen: &Vec<u8>| u32::from_be_bytes(wire::field(seen, 20));
+    let numbers: Vec<u32> = tap.all(Duration::from_millis(50)).iter().filter(is_one).map(number).collect();
+    assert!(numbers.is_sorted(), "delivered out of order");
+    // Where a buffer overflows, that is nobody's fault.
+    assert!(numbers.len() > 1_500, "{} of 2,000 are delivered", numbers.len());
+}
+
+fn order_out(scene: &mut Scene) {
+    let (peer, _, session) = session(scene);
+    let socket = scene.inside.enter(|| UdpSocket::bind("192.168.241.1:0")).expect("the engine's address");
+    let to = (Ipv4Addr::from(peer.inner4()), 9);
+    let mut heard = Vec::new();
+    for first in (0..2_000_u32).step_by(50) {
+        for n in first..first + 50 {
+            socket.send_to(&n.to_be_bytes(), to).expect("the tunnel takes a packet");
+        }
+        while let Some(data) = peer.hear_data(&session, Duration::from_millis(15)) {
+            heard.push((data.counter, u32::from_be_bytes(wire::field(&data.text, 28))));
+        }
+    }
+    assert!(heard.windows(2).all(|pair| pair[0].0 < pair[1].0), "counters that do not rise");
+    assert!(heard.windows(2).all(|pair| pair[0].1 < pair[1].1), "packets out of order");
+    assert!(heard.len() > 1_500, "{} of 2,000 packets are sent", heard.len());
 }

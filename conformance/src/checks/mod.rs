@@ -29,3 +29,20 @@ pub fn all() -> impl Iterator<Item = Check> {
     ];
     groups.iter().copied().flatten().copied()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn checks_have_names_of_their_own_and_say_why() {
+        let names: BTreeSet<&str> = all().map(|check| check.name).collect();
+        assert_eq!(names.len(), all().count());
+        for check in all() {
+            assert!(check.name.split('/').count() == 2 && !check.name.contains(' '), "{}", check.name);
+            assert!(!check.why.is_empty() && !check.why.contains('\n'), "{}", check.name);
+        }
+    }
+}

@@ -73,6 +73,11 @@ pub const CHECKS: &[Check] = &[
         "A persistent keepalive comes every interval, the first at once",
         persistent_keepalive,
     ),
+    Check::new(
+        "timer/persistent-keepalive-rearmed",
+        "Whatever is sent or heard serves as one: it starts the interval anew",
+        persistent_keepalive_rearmed,
+    ),
     Check::new("timer/persistent-keepalive-off", "An interval of zero ends it", persistent_keepalive_off),
 ];
 
@@ -90,6 +95,8 @@ fn begun_by_engine(scene: &Scene) -> (Peer, Session, Instant) {
     let session = peer.meet();
     let birth = Instant::now();
     assert!(peer.hear_data(&session, SOON).is_some(), "no data on the new session");
+    // The engine has been heard, and need not ask why not.
+    peer.port.send(&session.next(&[]));
     (peer, session, birth)
 }
 
@@ -284,4 +291,20 @@ fn persistent_keepalive_off(scene: &mut Scene) {
     std::thread::sleep(Duration::from_millis(200));
     peer.port.drain();
     assert!(peer.hear(&session, seconds(3)).is_none(), "a keepalive after it was switched off");
+}
+
+fn persistent_keepalive_rearmed(scene: &mut Scene) {
+    let peer = scene.known_with("persistent_keepalive_interval=3\n");
+    let session = peer.meet();
+    assert!(peer.hear(&session, SOON).is_some(), "no keepalive");
+    for _ in 0..8 {
+        std::thread::sleep(seconds(1));
+        peer.port.send(&session.next(&[]));
+    }
+    assert_eq!(
+        peer.port.count(wire::DATA, Duration::from_millis(10)),
+        0,
+        "keepalives though it hears one a second"
+    );
+    assert!(peer.hear(&session, seconds(5)).is_some(), "no keepalive when nothing is heard any more");
 }

@@ -7,6 +7,7 @@ mod crypto;
 mod daemon;
 mod demo;
 mod logger;
+mod metrics;
 mod offloads;
 mod quick;
 mod replace;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     match (cli.command, &cli.daemon.interface) {
         (Some(Command::Check(args)), _) => check::run(&args),
         (Some(Command::Demo(args)), _) => demo::run(&args),
+        (Some(Command::Metrics(args)), _) => metrics::run(&args),
         (Some(Command::Status(args)), _) => status::run(&args),
         (Some(Command::Quick(invocation)), _) => invocation.run(),
         (Some(Command::Texts(invocation)), _) => invocation.run(),

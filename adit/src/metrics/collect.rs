@@ -36,14 +36,14 @@ pub(super) struct Told {
 /// An interface, and what it told if it did.
 pub(super) struct Interface {
     pub(super) name: String,
-    pub(super) told: Option<Told>,
+    pub(super) told: Option<Box<Told>>,
 }
 
 /// What came of a question.
 enum Came {
     /// The interfaces that there are.
     Names(Result<Vec<String>, String>),
-    Told(String, Option<Told>),
+    Told(String, Option<Box<Told>>),
 }
 
 #[derive(Default)]
@@ -104,7 +104,7 @@ impl Collector {
     fn ask_interface(&self, name: &str, sender: &Sender<Came>) -> bool {
         let interface = name.to_owned();
         self.ask(name.to_owned(), sender, move || {
-            let told = tell(&interface);
+            let told = tell(&interface).map(Box::new);
             Came::Told(interface, told)
         })
     }

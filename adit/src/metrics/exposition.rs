@@ -56,7 +56,7 @@ type Sample<'a> = (Labels<'a>, f64);
 
 impl<'a> Page<'a, '_> {
     fn told(&self) -> impl Iterator<Item = (&'a str, &'a Told)> + use<'a> {
-        self.interfaces.iter().filter_map(|interface| Some((&*interface.name, interface.told.as_ref()?)))
+        self.interfaces.iter().filter_map(|interface| Some((&*interface.name, interface.told.as_deref()?)))
     }
 
     fn interfaces(&mut self) -> fmt::Result {

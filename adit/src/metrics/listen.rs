@@ -102,14 +102,12 @@ impl Listener {
             Listener::Unix { socket, .. } => socket.accept().map(|(stream, _)| Stream::Unix(stream)),
             Listener::Loopback { socket, .. } => socket.accept().map(|(stream, _)| Stream::Tcp(stream)),
         };
-        let failed = |error: &io::Error| error.kind() != io::ErrorKind::WouldBlock;
-        accepted
-            .inspect_err(|error| {
-                if failed(error) {
-                    thread::sleep(RESPITE)
-                }
-            })
-            .ok()
+        if let Err(error) = &accepted
+            && error.kind() != io::ErrorKind::WouldBlock
+        {
+            thread::sleep(RESPITE);
+        }
+        accepted.ok()
     }
 }
 

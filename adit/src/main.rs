@@ -7,6 +7,7 @@ mod crypto;
 mod daemon;
 mod demo;
 mod logger;
+mod metrics;
 mod new;
 mod offloads;
 mod qr;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         (Some(Command::Demo(args)), _) => demo::run(&args),
         (Some(Command::New(args)), _) => new::run(&args),
         (Some(Command::Qr(args)), _) => qr::run(&args),
+        (Some(Command::Metrics(args)), _) => metrics::run(&args),
         (Some(Command::Status(args)), _) => status::run(&args),
         (Some(Command::Quick(invocation)), _) => invocation.run(),
         (Some(Command::Texts(invocation)), _) => invocation.run(),

@@ -54,7 +54,7 @@ fn interfaces() -> Result<Vec<String>, String> {
 }
 
 /// Asks the engine that serves `interface`.
-fn ask(interface: &str) -> Result<Status, String> {
+pub(crate) fn ask(interface: &str) -> Result<Status, String> {
     let path = socket_path(interface);
     let answer = client::request(&path, STATUS_REQUEST).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use adit_device::MAX_WORKERS;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::{check, demo, new, qr, quick, status, wg};
+use crate::{check, demo, metrics, new, qr, quick, status, wg};
 use texts::{ENVIRONMENT, EXIT_STATUS, Entry, FILES, GROUPS, OTHERS, entries_of};
 
 /// A userspace WireGuard, with wg and wg-quick
@@ -55,6 +55,8 @@ pub(crate) enum Command {
     Qr(qr::Args),
     /// Tell which offloads of the kernel running engines use, and how often each served and failed
     Status(status::Args),
+    /// Answer over HTTP what all WireGuard interfaces count, in OpenMetrics, for Prometheus and others
+    Metrics(metrics::Args),
     #[command(flatten)]
     Quick(quick::Invocation),
     #[command(flatten)]

@@ -97,7 +97,7 @@ fn knows_names(path: &Path) -> bool {
 }
 
 /// Whether somebody serves the device's socket. One that nobody serves any more is removed.
-pub(super) fn is_userspace(name: &str) -> bool {
+pub(crate) fn is_userspace(name: &str) -> bool {
     !name.contains('/') && client::is_served(&socket_path(name))
 }
 

@@ -7,7 +7,9 @@ mod crypto;
 mod daemon;
 mod demo;
 mod logger;
+mod new;
 mod offloads;
+mod qr;
 mod quick;
 mod replace;
 mod service;
@@ -37,6 +39,8 @@ fn main() -> ExitCode {
     match (cli.command, &cli.daemon.interface) {
         (Some(Command::Check(args)), _) => check::run(&args),
         (Some(Command::Demo(args)), _) => demo::run(&args),
+        (Some(Command::New(args)), _) => new::run(&args),
+        (Some(Command::Qr(args)), _) => qr::run(&args),
         (Some(Command::Status(args)), _) => status::run(&args),
         (Some(Command::Quick(invocation)), _) => invocation.run(),
         (Some(Command::Texts(invocation)), _) => invocation.run(),

@@ -225,4 +225,13 @@ mod tests {
         }
         assert_eq!(Reason::of("gremlins"), None);
     }
+
+    #[test]
+    fn the_document_lists_every_reason() {
+        let document = include_str!("../../docs/why.md");
+        for Described { key, meaning, advice, .. } in REASONS {
+            let row = format!("| `{key}` | {meaning} | {advice} |\n");
+            assert!(document.contains(&row), "docs/why.md lacks:\n{row}");
+        }
+    }
 }

@@ -146,8 +146,9 @@ fn read_change(item: &[u8]) -> AllowedIpChange {
     }
 }
 
-/// What is said of a section that removes.
-fn essence(mut set: Set) -> Set {
+/// What is said of a section that removes, and of endpoints to the kernel, which knows no names.
+fn essence(set: Set) -> Set {
+    let mut set = set.without_endpoint_names();
     for peer in set.peers.iter_mut().filter(|peer| peer.remove) {
         *peer = SetPeer { remove: true, ..SetPeer::new(peer.public_key) };
     }

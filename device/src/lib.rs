@@ -23,6 +23,7 @@ mod handshakes;
 mod key_log;
 mod link;
 mod lock;
+mod names;
 mod peer;
 mod queue;
 pub mod rush;
@@ -31,6 +32,7 @@ mod slow_path;
 mod state;
 mod status;
 pub mod uapi;
+mod ways;
 mod why;
 mod worker;
 

@@ -48,14 +48,14 @@ pub(crate) static ENVIRONMENT: [Entry; 13] = [
         meaning: "For debugging only: a file that gets every session's secrets" },
     Entry { name: "WG_QUICK_USERSPACE_IMPLEMENTATION", programs: &[Adit, WgQuick],
         meaning: "For up: a program that serves the interface instead of this one" },
-    Entry { name: "CREDENTIALS_DIRECTORY", programs: &[Adit, WgQuick],
-        meaning: "For up, from a service manager: where NAME.conf and NAME.private-key are looked for first" },
     Entry { name: "NOTIFY_SOCKET", programs: &[Adit],
-        meaning: "From a service manager: where it is told that the interface is ready; for --foreground" },
+        meaning: "In the foreground: where a service manager is told that the interface is up (sd_notify(3))" },
+    Entry { name: "CREDENTIALS_DIRECTORY", programs: &[Adit, WgQuick],
+        meaning: "Where NAME.conf is looked for first, and NAME.private-key where the file has no PrivateKey (systemd.exec(5))" },
     Entry { name: "WG_COLOR_MODE", programs: &[Adit, Wg],
         meaning: "For show: always or never; otherwise there are colours on a terminal" },
-    Entry { name: "NO_COLOR", programs: &[Adit],
-        meaning: "Anything: show --watch and demo have no colours" },
+    Entry { name: "NO_COLOR", programs: &[Adit, Wg],
+        meaning: "For show --watch and the demo: anything leaves colours out" },
     Entry { name: "WG_HIDE_KEYS", programs: &[Adit, Wg],
         meaning: "For show: never shows private and preshared keys" },
     Entry { name: "WG_ENDPOINT_RESOLUTION_RETRIES", programs: &[Adit, Wg],
@@ -77,25 +77,31 @@ pub(crate) static FILES: [Entry; 5] = [
 ];
 
 #[rustfmt::skip]
-pub(crate) static EXIT_STATUS: [Entry; 4] = [
+pub(crate) static EXIT_STATUS: [Entry; 5] = [
     Entry { name: "0", programs: &[Adit, Wg, WgQuick],
         meaning: "It is done" },
     Entry { name: "1", programs: &[Adit, Wg, WgQuick],
         meaning: "It failed, and standard error says why" },
     Entry { name: "2", programs: &[Adit],
         meaning: "The command line is wrong; the commands of wg say 1 then" },
+    Entry { name: "78", programs: &[Adit],
+        meaning: "The configuration cannot be used: up --foreground says so to service managers" },
     Entry { name: "other", programs: &[Adit, WgQuick],
         meaning: "What a command of the configuration that failed has returned" },
 ];
 
 #[rustfmt::skip]
-pub(crate) static EXAMPLES: [Entry; 8] = [
+pub(crate) static EXAMPLES: [Entry; 10] = [
     Entry { name: "adit up wg0", programs: &[Adit],
         meaning: "Brings the interface up that /etc/wireguard/wg0.conf describes" },
     Entry { name: "adit up --dry-run ./wg0.conf", programs: &[Adit],
         meaning: "Tells what that would do" },
     Entry { name: "adit show wg0 latest-handshakes", programs: &[Adit],
         meaning: "Prints when the last handshake with each peer was completed" },
+    Entry { name: "adit show --watch", programs: &[Adit],
+        meaning: "Shows who sends how much, until q is pressed" },
+    Entry { name: "adit show --json | jq", programs: &[Adit],
+        meaning: "Prints the state of all interfaces for programs" },
     Entry { name: "adit wg0", programs: &[Adit],
         meaning: "Creates an interface that has no configuration yet and goes to the background, as wireguard-go does" },
     Entry { name: "wg show", programs: &[Wg],

@@ -10,6 +10,7 @@ pub(crate) mod set;
 pub(crate) mod setconf;
 mod show;
 pub(crate) mod show_options;
+mod why;
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};

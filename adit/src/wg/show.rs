@@ -26,9 +26,16 @@ pub(super) fn show(call: &Call<'_>) -> Result<(), Failed> {
         return Err(Failed::because(format_args!("Unknown option `{option}'; see `adit show --help'")));
     }
     match options {
-        Options { json: true, watch: true } => {
+        Options { json: true, watch: true, .. } => {
             Err(Failed::because("--json prints once, and --watch goes on: choose one of them"))
         }
+        Options { why: true, watch: true, .. } => {
+            Err(Failed::because("--why prints once, and --watch goes on: choose one of them"))
+        }
+        Options { why: true, json, .. } => match *words {
+            ["-h" | "--help" | "help"] => show_text(call, &words),
+            _ => super::why::show(call, &words, json),
+        },
         Options { json: true, .. } => show_json(call, &words),
         Options { watch: true, .. } => match *words {
             [] | ["all"] => watch(None),
@@ -36,7 +43,7 @@ pub(super) fn show(call: &Call<'_>) -> Result<(), Failed> {
             ["-h" | "--help" | "help"] => show_text(call, &words),
             [interface] => watch(Some(interface)),
         },
-        Options { json: false, watch: false } => show_text(call, &words),
+        Options { json: false, watch: false, why: false } => show_text(call, &words),
     }
 }
 
@@ -47,7 +54,7 @@ fn show_text(call: &Call<'_>, words: &[&str]) -> Result<(), Failed> {
         ["interfaces"] => interfaces(),
         ["interfaces", _] => call.misused(USAGE),
         ["-h" | "--help" | "help"] => {
-            help(call);
+            call.tell_usage(USAGE);
             Ok(())
         }
         [interface] => print(&page(interface, &get(interface)?)),
@@ -85,7 +92,7 @@ fn show_json(call: &Call<'_>, words: &[&str]) -> Result<(), Failed> {
 }
 
 /// What each interface tells, or why it does not.
-fn ask_all() -> Result<Vec<Told>, Failed> {
+pub(super) fn ask_all() -> Result<Vec<Told>, Failed> {
     let ask = |interface: String| {
         let told = device::get(&interface).map_err(|error| {
             super::tell(format_args!("Unable to access interface {interface}: {error}"));
@@ -94,14 +101,6 @@ fn ask_all() -> Result<Vec<Told>, Failed> {
         (interface, told)
     };
     Ok(list()?.into_iter().map(ask).collect())
-}
-
-/// The original's usage, and where this is not called by its name, what there is besides.
-fn help(call: &Call<'_>) {
-    call.tell_usage(USAGE);
-    if call.program == "adit" {
-        super::tell(Options::help());
-    }
 }
 
 /// One after the other. It is a success if there is none, or one of them can be shown.
@@ -143,7 +142,7 @@ fn list() -> Result<Vec<String>, Failed> {
         .map_err(|error| Failed::because(format_args!("Unable to list interfaces: {}", reason(&error))))
 }
 
-fn get(interface: &str) -> Result<Get, Failed> {
+pub(super) fn get(interface: &str) -> Result<Get, Failed> {
     device::get(interface)
         .map_err(|error| Failed::because(format_args!("Unable to access interface: {error}")))
 }
@@ -157,13 +156,21 @@ fn field(call: &Call<'_>, name: &str) -> Result<Field, Failed> {
 }
 
 fn page(interface: &str, get: &Get) -> adit_control::SecretText {
-    let color = match env::var("WG_COLOR_MODE").as_deref() {
+    let style = Style { color: has_color(), show_keys: shows_keys() };
+    show::show(interface, get, now(), style, if_name)
+}
+
+pub(super) fn has_color() -> bool {
+    match env::var("WG_COLOR_MODE").as_deref() {
         Ok("always") => true,
         Ok("never") => false,
         _ => io::stdout().is_terminal(),
-    };
-    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
-    show::show(interface, get, now, Style { color, show_keys: shows_keys() }, if_name)
+    }
+}
+
+/// The wall clock, in whole seconds since the Unix epoch.
+pub(super) fn now() -> u64 {
+    SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs()
 }
 
 fn shows_keys() -> bool {

@@ -4,6 +4,7 @@
 mod address;
 pub mod fields;
 pub mod json;
+pub mod why;
 
 use std::cmp::Reverse;
 use std::fmt::{self, Display, Write as _};

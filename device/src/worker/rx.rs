@@ -1,6 +1,7 @@
 //! UDP to TUN: sort by message type, open the train in place, let the session accept what is new, check the inner source,
 //! and hand neighbours of one flow to TUN as one super-packet, without copying.
 
+use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -111,16 +112,37 @@ fn open_run(
 }
 
 #[cold]
+#[inline(never)]
 fn note_all(device: &Device, meta: &Received, messages: &[u8], note: Note<'_>) {
     device.note(note.times(messages.len().div_ceil(meta.stride)).at(meta.from));
 }
 
 /// The message at `position` was not taken. One whose key was given up between its being opened and now counts as a replay.
 #[cold]
+#[inline(never)]
 fn note_refused(device: &Device, meta: &Received, run: &Run, position: usize) {
     let is_authentic = run.opened.is_authentic(position);
     let reason = if is_authentic { Reason::ReplayedData } else { Reason::Undecryptable };
     device.note(Note::new(reason).peer(&run.peer).at(meta.from));
+}
+
+#[cold]
+#[inline(never)]
+fn note_none_accepted(device: &Device, meta: &Received, run: &Run, bytes: usize) {
+    (0..bytes.div_ceil(meta.stride)).for_each(|position| note_refused(device, meta, run, position));
+}
+
+#[cold]
+#[inline(never)]
+fn note_malformed(device: &Device, meta: &Received, run: &Run) {
+    device.note(Note::new(Reason::MalformedInner).peer(&run.peer).at(meta.from));
+}
+
+#[cold]
+#[inline(never)]
+fn note_source(device: &Device, meta: &Received, run: &Run, source: IpAddr) {
+    log::debug!("{}: sent a packet from {source}, which is not its own", run.peer);
+    device.note(Note::new(Reason::SourceNotAllowed).peer(&run.peer).at(meta.from).about(source));
 }
 
 fn accept_run<'b>(
@@ -133,8 +155,7 @@ fn accept_run<'b>(
     let Run { peer, opened, .. } = run;
     let accepted = accept_opened(device, meta, peer, opened);
     if accepted == 0 {
-        let count = messages.len().div_ceil(meta.stride);
-        return (0..count).for_each(|position| note_refused(device, meta, run, position));
+        return note_none_accepted(device, meta, run, messages.len());
     }
     let routes = device.routes.shared();
     let mut received = 0;
@@ -150,13 +171,12 @@ fn accept_run<'b>(
         }
         let padded = plaintext_mut(message);
         let Some(ip) = packet::parse(padded) else {
-            device.note(Note::new(Reason::MalformedInner).peer(peer).at(meta.from));
+            note_malformed(device, meta, run);
             continue;
         };
         let is_its_own = routes.longest_match(ip.source).is_some_and(|route| Arc::ptr_eq(&route.peer, peer));
         if !is_its_own {
-            log::debug!("{peer}: sent a packet from {}, which is not its own", ip.source);
-            device.note(Note::new(Reason::SourceNotAllowed).peer(peer).at(meta.from).about(ip.source));
+            note_source(device, meta, run, ip.source);
             continue;
         }
         let packet = &mut padded[..ip.total_len];

@@ -139,6 +139,8 @@ impl<'a> Sender<'a> {
     }
 
     /// Multicast is not worth a word: every interface sends some, as soon as it is up.
+    #[cold]
+    #[inline(never)]
     fn note_no_route(&self, ip: &Ip, packets: usize) {
         let is_broadcast = ip.destination == IpAddr::V4(Ipv4Addr::BROADCAST);
         if !ip.destination.is_multicast() && !is_broadcast {

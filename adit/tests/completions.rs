@@ -4,6 +4,7 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 
 use common::adit;
 use common::machine::Machine;
@@ -38,12 +39,13 @@ impl Place {
 /// A shell on a terminal, with completions.
 struct Terminal<'a> {
     place: &'a Place,
-    name: String,
+    /// tmux's, which is the machine's and goes with it.
+    socket: PathBuf,
 }
 
 impl Terminal<'_> {
     fn new<'a>(place: &'a Place, shell: &str) -> Terminal<'a> {
-        let terminal = Terminal { place, name: interface_name() };
+        let terminal = Terminal { place, socket: place.machine.path(&format!("tmux-{shell}")) };
         let start = match shell {
             "bash" => "bash --norc --noprofile".to_owned(),
             "zsh" => "zsh -f".to_owned(),
@@ -51,8 +53,10 @@ impl Terminal<'_> {
         };
         let home = place.machine.path("home");
         let _ = fs::create_dir(&home);
-        let session =
-            format!("tmux -L {} -f /dev/null -u new-session -d -x 160 -y 60 {start}", terminal.name);
+        let session = format!(
+            "tmux -S {} -f /dev/null -u new-session -d -x 160 -y 60 {start}",
+            terminal.socket.display()
+        );
         place.machine.cmd(&session).env("HOME", &home).env("TERM", "xterm-256color").ok();
         let mut sourced = ["adit", "wg", "wg-quick"].to_vec();
         if shell == "zsh" {
@@ -77,7 +81,7 @@ impl Terminal<'_> {
     }
 
     fn tmux(&self, args: &str) -> Cmd {
-        Cmd::new(&format!("tmux -L {} -u {args}", self.name))
+        Cmd::new(&format!("tmux -S {} -u {args}", self.socket.display()))
     }
 
     fn key(&self, key: &str) {

@@ -228,10 +228,8 @@ impl<E: Endpoint> Session<E> {
         self.timers.is_running() && (has_key || is_wanted)
     }
 
-    /// The way to the peer may be another: forgets which local address reached it, and asks for a handshake `at`, or as
-    /// soon after that as one may be.
+    /// The way to the peer may be another: asks for a handshake `at`, or as soon after that as one may be.
     pub fn refresh(&mut self, at: Instant) {
-        self.clear_source();
         let due = self.last_sent_handshake.map(|last| last + REKEY_TIMEOUT);
         self.timers.handshake_asked_for(due.map_or(at, |due| at.max(due)));
     }
@@ -377,7 +375,7 @@ impl<E: Endpoint> Session<E> {
     /// Whether an initiation is to be sent now. At most one in [`REKEY_TIMEOUT`], whatever the traffic; and none to a
     /// peer whose endpoint is not known.
     fn request_initiation(&mut self, attempt: Attempt, now: Instant) -> bool {
-        if attempt == Attempt::First {
+        if attempt != Attempt::Retry {
             self.timers.handshake_wanted();
         }
         if self.initiation_requested || self.endpoint.is_none() || !self.handshake_is_due(now) {
@@ -542,7 +540,10 @@ impl<E: Endpoint> Session<E> {
             self.staged.purge();
         }
         if let Some(attempt) = expired.initiate {
-            self.clear_source();
+            if attempt != Attempt::Asked {
+                // The source address that was used so far may be the trouble.
+                self.clear_source();
+            }
             due.initiate = self.request_initiation(attempt, now);
         }
         if expired.zero_key_material {

@@ -22,7 +22,7 @@ use crate::time::Instant;
 /// What the timers that were reached ask for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Expired {
-    /// Send an initiation; the source address that was used so far may be the trouble.
+    /// Send an initiation.
     pub initiate: Option<Attempt>,
     /// The last initiation was not answered: it is sent again, or the peer given up.
     pub unanswered: bool,
@@ -41,6 +41,8 @@ pub enum Attempt {
     First,
     /// The last initiation was not answered.
     Retry,
+    /// The way to the peer has changed, which says nothing against the source address.
+    Asked,
 }
 
 /// A peer's deadlines. While the interface is down none is armed.
@@ -174,6 +176,9 @@ impl Timers {
     /// Takes the deadlines that are reached at `now`.
     pub fn expire(&mut self, now: Instant) -> Expired {
         let mut expired = Expired::default();
+        if take_due(&mut self.asked_for, now) {
+            expired.initiate = Some(Attempt::Asked);
+        }
         if take_due(&mut self.retransmit_handshake, now) {
             expired.unanswered = true;
             if self.handshake_attempts > MAX_TIMER_HANDSHAKES {
@@ -192,9 +197,6 @@ impl Timers {
             expired.keepalive = true;
         }
         if take_due(&mut self.new_handshake, now) {
-            expired.initiate = Some(Attempt::First);
-        }
-        if take_due(&mut self.asked_for, now) {
             expired.initiate = Some(Attempt::First);
         }
         if take_due(&mut self.zero_key_material, now) {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use adit_control::check::{Finding, Outline, OutlinePeer, Report, Severity, check};
+use clap::ValueHint;
 use serde_json::{Value, json};
 
 use crate::quick::file;
@@ -26,7 +27,7 @@ pub(crate) struct Args {
     #[arg(long)]
     strict: bool,
     /// Interfaces, whose files are /etc/wireguard/INTERFACE.conf, or files
-    #[arg(value_name = "FILE", required = true)]
+    #[arg(value_name = "FILE", required = true, value_hint = ValueHint::FilePath)]
     files: Vec<String>,
 }
 

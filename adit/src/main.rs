@@ -8,7 +8,9 @@ mod daemon;
 mod demo;
 mod logger;
 mod metrics;
+mod new;
 mod offloads;
+mod qr;
 mod quick;
 mod replace;
 mod service;
@@ -39,6 +41,8 @@ fn main() -> ExitCode {
         (Some(Command::Check(args)), _) => check::run(&args),
         (Some(Command::Demo(args)), _) => demo::run(&args),
         (Some(Command::Metrics(args)), _) => metrics::run(&args),
+        (Some(Command::New(args)), _) => new::run(&args),
+        (Some(Command::Qr(args)), _) => qr::run(&args),
         (Some(Command::Status(args)), _) => status::run(&args),
         (Some(Command::Quick(invocation)), _) => invocation.run(),
         (Some(Command::Texts(invocation)), _) => invocation.run(),

@@ -125,6 +125,9 @@ fn engine_page(name: &str, status: &Status) -> String {
         let row = format!("  {offload:<12}  {state:<8}  {used:<32}  {refused}");
         let _ = writeln!(page, "{}", row.trim_end());
     }
+    if s.endpoint_names > 0 {
+        let _ = writeln!(page, "  endpoints that are looked up again: {}", s.endpoint_names);
+    }
     if s.udp_gso_avoided > 0 {
         let _ = writeln!(page, "  addresses to which udp-gso is not tried for now: {}", s.udp_gso_avoided);
     }

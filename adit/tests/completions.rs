@@ -54,10 +54,18 @@ impl Terminal<'_> {
         let session =
             format!("tmux -L {} -f /dev/null -u new-session -d -x 160 -y 60 {start}", terminal.name);
         place.machine.cmd(&session).env("HOME", &home).env("TERM", "xterm-256color").ok();
+        let mut sourced = ["adit", "wg", "wg-quick"].to_vec();
         if shell == "zsh" {
-            terminal.enter("autoload -U compinit; compinit -u -D");
+            // These two as a package installs them: loaded when they are needed for the first time.
+            place.machine.ok(&format!("OURS generate {}", home.display()));
+            let directory = home.join("completions/zsh");
+            terminal.enter(&format!(
+                "fpath=({} $fpath); autoload -U compinit; compinit -u -D",
+                directory.display()
+            ));
+            sourced = vec!["wg"];
         }
-        for program in ["adit", "wg", "wg-quick"] {
+        for program in sourced {
             let script = home.join(format!("{program}.{shell}"));
             let text = Cmd::new(&format!("{} completions {shell} {program}", adit().0.display())).ok();
             fs::write(&script, text).unwrap();
@@ -113,7 +121,8 @@ impl Terminal<'_> {
                 }
             }
         }
-        self.key("C-c");
+        // Not by C-c: a signal may come late, and takes along what is written meanwhile.
+        self.key("C-u");
     }
 }
 
@@ -133,6 +142,8 @@ fn completes(shell: &str) {
         ("adit statu", &["status"][..]),
         ("adit sho", &["show", "showconf"]),
         ("adit up --dr", &["--dry-run"]),
+        ("adit check of-", &["of-the-office"]),
+        ("adit show --js", &["--json"]),
         ("adit up --engine k", &["kernel"]),
         ("adit up --engine=k", &["--engine=kernel"]),
         ("adit up of-", &["of-the-office"]),

@@ -79,7 +79,7 @@ fn pages_read_well() {
     for text in [
         "\nNAME\n       adit - a userspace WireGuard",
         "       adit [OPTIONS] INTERFACE\n",
-        "       up [--dry-run] [--engine ENGINE] NAME|FILE\n",
+        "       up [--dry-run] [--engine ENGINE] ",
         "\nEXIT STATUS\n",
         "ADIT(8)",
         "2026-01-01",
@@ -124,6 +124,7 @@ fn mistakes_take_one_line() {
         ("--bogus", "adit: unexpected argument '--bogus' found; see adit --help\n"),
         ("--foregroun wg0", "adit: unexpected argument '--foregroun' found; did you mean `--foreground'?\n"),
         ("statsu --json", "adit: there is no command `statsu'; did you mean `status'?"),
+        ("version", "adit: there is no command `version'; did you mean `--version'?"),
         ("frobnicate wg0", "adit: there is no command `frobnicate'; see adit --help\n"),
         ("demo --jsno", "adit: unexpected argument '--jsno' found; did you mean `--json'?\n"),
         ("up", "adit: the following required arguments were not provided: <NAME|FILE>; see adit --help\n"),

@@ -224,6 +224,15 @@ fn signals() {
     terminal.expect_modes_as_before();
     terminal.enter("fg");
     terminal.expect("q quits");
+
+    // Who is stopped by others cannot give the terminal back, but finds it as it needs it.
+    kill(terminal.pid(), Signal::SIGSTOP).unwrap();
+    terminal.expect_screen("the shell", |screen| screen.contains("Stopped"));
+    // This shell takes the terminal as it is, where Enter is no end of a line.
+    terminal.tmux("send-keys -l fg").ok();
+    terminal.key("C-j");
+    terminal
+        .expect_screen("a new screen", |screen| screen.contains("q quits") && !screen.contains("Stopped"));
     terminal.key("q");
     terminal.expect("\nmodes as before");
     terminal.expect_modes_as_before();
@@ -236,14 +245,14 @@ fn it_goes_and_comes_back() {
     let start = || Engine::adopt(i.clone(), ns.cmd(&adit().foreground(&i)));
     let terminal = Terminal::new(100, 24);
     terminal.watch("", &i);
-    terminal.expect(&format!("{i}  not there for "));
+    terminal.expect(&format!("{i}  not to be seen for "));
     let engine = start();
     terminal.expect(&format!("{i}  0 peers"));
     let key = Keypair::generate().public;
     engine.set(&format!("peer {key}"));
     terminal.expect(&key);
     drop(engine);
-    let screen = terminal.expect(&format!("{i}  not there for "));
+    let screen = terminal.expect(&format!("{i}  not to be seen for "));
     assert!(!screen.contains(&key) && screen.contains(", waiting for it: "), "{screen}");
     let mut engine = start();
     terminal.expect(&format!("{i}  0 peers"));

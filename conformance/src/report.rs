@@ -47,7 +47,7 @@ pub fn json(engine: &str, reports: &[Report]) -> Value {
     json!({ "engine": engine, "passed": passed, "failed": failed, "skipped": skipped, "checks": checks })
 }
 
-/// A table in Markdown: a line for each check, a column for each engine. `results` are names and what [`json`] made.
+/// A table in Markdown: a line for each check, a column for each engine. `results` are names and what [`json()`] made.
 pub fn comparison(checks: &[Check], results: &[(String, Value)]) -> String {
     let mut table = String::from("| check | rule |");
     results.iter().for_each(|(name, _)| table.push_str(&format!(" {name} |")));

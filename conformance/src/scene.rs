@@ -88,7 +88,9 @@ impl Scene {
 
     /// A connection to the engine's UAPI socket.
     pub fn uapi(&self) -> Uapi {
-        self.engine.uapi()
+        let uapi = self.engine.uapi();
+        uapi.be_patient_for(Duration::from_secs(15));
+        uapi
     }
 
     /// Sets what must be possible to set.
@@ -147,8 +149,14 @@ impl Scene {
     /// A peer whose endpoint the engine knows.
     #[track_caller]
     pub fn known(&self) -> Peer {
+        self.known_with("")
+    }
+
+    /// Such a peer, with more lines about it. An engine that cannot change a peer can do this.
+    #[track_caller]
+    pub fn known_with(&self, lines: &str) -> Peer {
         let peer = self.stranger();
-        self.add(&peer, &endpoint(&peer));
+        self.add(&peer, &format!("{}{lines}", endpoint(&peer)));
         peer
     }
 

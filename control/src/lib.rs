@@ -13,9 +13,12 @@
 
 pub mod check;
 pub mod conf;
+mod endpoint_name;
 pub mod key;
 pub mod model;
 pub mod netlink;
+pub mod new;
+pub mod phone;
 mod prefix;
 pub mod quick;
 pub mod show;
@@ -24,6 +27,7 @@ mod text;
 pub mod uapi;
 pub mod why;
 
+pub use endpoint_name::EndpointName;
 pub use key::PublicKey;
 pub use model::{AllowedIpChange, Get, GetPeer, LastHandshake, Set, SetPeer};
 pub use prefix::{ParsePrefixError, Prefix};

@@ -49,10 +49,9 @@ fn byte_by_byte(bytes: &[u8]) -> Vec<Request> {
 
 /// Lines that are neither empty nor contain a newline: sensible, nearly so, garbage, and too long.
 fn line() -> impl Strategy<Value = Vec<u8>> {
-    let keys = "private_key|listen_port|fwmark|replace_peers|public_key|remove|update_only|preshared_key|endpoint\
+    let keys = "private_key|listen_port|fwmark|replace_peers|public_key|remove|update_only|preshared_key|endpoint|endpoint_name\
                 |persistent_keepalive_interval|replace_allowed_ips|allowed_ip|protocol_version|errno|get|set|status|why";
-    let values =
-        "true|false|0|1|65535|65536|[0-9a-fA-F]{64}|-?10\\.0\\.0\\.0/8|fd00::/8|\\[::1\\]:1|1\\.2\\.3\\.4:5|";
+    let values = "true|false|0|1|65535|65536|[0-9a-fA-F]{64}|-?10\\.0\\.0\\.0/8|fd00::/8|\\[::1\\]:1|1\\.2\\.3\\.4:5|a\\.b:5|";
     prop_oneof![
         8 => string_regex(&format!("({keys})=({values})")).expect("a regex").prop_map(String::into_bytes),
         2 => "[ -~]{1,20}".prop_map(String::into_bytes),

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use adit_control::uapi::{
-    AnswerError, Connection, MAX_LINE, Operation, Refusal, Request, parse_get, parse_set_answer,
-    parse_status, parse_why, write_get, write_set, write_status, write_why,
+    AnswerError, Connection, MAX_LINE, Operation, Refusal, Request, knows_endpoint_names, parse_get,
+    parse_set_answer, parse_status, parse_why, write_get, write_set, write_status, write_why,
 };
 use adit_control::why::{Event, PeerWhy, Tally};
 use adit_control::{
-    AllowedIpChange, Get, GetPeer, OffloadState, PublicKey, Reason, Set, SetPeer, Status, Why,
+    AllowedIpChange, EndpointName, Get, GetPeer, OffloadState, PublicKey, Reason, Set, SetPeer, Status, Why,
 };
 use adit_crypto::Secret;
 
@@ -75,6 +75,7 @@ fn peer_keys() {
         update_only: true,
         preshared_key: Some(Some(secret())),
         endpoint: Some("192.0.2.1:51820".parse().unwrap()),
+        endpoint_name: None,
         persistent_keepalive: Some(25),
         replace_allowed_ips: true,
         allowed_ips: vec![
@@ -382,6 +383,30 @@ fn big_sets_take_linear_time() {
 
 fn host(i: u32) -> adit_control::Prefix {
     adit_control::Prefix::host(std::net::Ipv4Addr::from_bits(i).into())
+}
+
+#[test]
+fn names_of_endpoints() {
+    let given = peer("endpoint=192.0.2.1:5\nendpoint_name=vpn.example.com:5\n").unwrap();
+    assert_eq!(given.endpoint, Some("192.0.2.1:5".parse().unwrap()));
+    assert_eq!(given.endpoint_name, EndpointName::new("vpn.example.com", 5));
+    let cleared = peer("endpoint=192.0.2.1:5\nendpoint_name=a:5\nendpoint=192.0.2.1:5\n").unwrap();
+    assert_eq!(cleared.endpoint_name, None);
+    for wrong in [
+        "endpoint_name=a:5\n",
+        "endpoint=192.0.2.1:5\nendpoint_name=a\n",
+        "endpoint=192.0.2.1:5\nendpoint_name=\n",
+    ] {
+        assert!(peer(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn who_knows_names_of_endpoints_says_so() {
+    assert!(knows_endpoint_names(&write_status(Status::default())));
+    for other in [&b"workers=1\nerrno=0\n\n"[..], b"errno=22\n\n", b"endpoint_names=0\nerrno=1\n\n", b""] {
+        assert!(!knows_endpoint_names(other));
+    }
 }
 
 #[test]

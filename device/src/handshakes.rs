@@ -238,6 +238,7 @@ impl Device {
         self.retire(retired);
         log::debug!("{peer}: initiation received from {}, sending the response", arrival.from);
         self.send_handshake(peer, endpoint, message.as_bytes());
+        self.note_way(peer, arrival.from.ip());
         Ok(())
     }
 
@@ -296,6 +297,7 @@ impl Device {
         self.indices.exclusive().replace(index, Indexed::Keypair(peer.clone(), keypair));
         self.retire(retired);
         peer.handshake_completed();
+        self.note_way(peer, arrival.from.ip());
         log::debug!("{peer}: response received from {}", arrival.from);
         self.flush(peer);
         Ok(())
@@ -339,6 +341,7 @@ impl Device {
             }
         };
         self.retire(replaced);
+        self.turn_to_name(peer, now);
         let mut session = peer.session.locked();
         if peer.is_removed() || !session.is_running() {
             drop(session);

@@ -27,6 +27,7 @@ use crate::deadlines::Deadlines;
 use crate::endpoint::Endpoint;
 use crate::key_log::KeyLogFile;
 use crate::lock::{Lock, Shared};
+use crate::names::Resolver;
 use crate::peer::Peer;
 use crate::queue::{Arrival, Inbox};
 use crate::why::{Note, Record};
@@ -91,6 +92,7 @@ pub(crate) struct Device {
     /// Counts the changes of the system's routes and addresses.
     pub(crate) routes_changed: AtomicU64,
     pub(crate) route_lookup: Mutex<RouteLookup>,
+    pub(crate) resolver: Resolver,
     pub(crate) inbox: Inbox,
     pub(crate) deadlines: Deadlines,
     /// Wakes the slow path.
@@ -121,6 +123,7 @@ impl Device {
             fwmark: AtomicU32::new(0),
             routes_changed: AtomicU64::new(0),
             route_lookup: RouteLookup::open()?.into(),
+            resolver: Resolver::default(),
             inbox: Inbox::default(),
             deadlines: Deadlines::new()?,
             slow_path: EventFd::new()?,

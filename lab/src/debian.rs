@@ -130,6 +130,44 @@ impl Debian {
     }
 }
 
+/// Answers each line of the second serial port as [`crate::image`]'s machines do.
+const CONSOLE: &str = "\
+#!/bin/sh
+stty -F /dev/ttyS1 raw -echo
+exec 3<>/dev/ttyS1
+printf 'ready\\0360\\036' >&3
+while IFS= read -r line <&3; do
+  ( eval \"$line\" ) </dev/null >&3 2>&1
+  printf '\\036%d\\036' $? >&3
+done
+";
+
+const CONSOLE_UNIT: &str = "\
+[Service]
+ExecStart=/usr/local/sbin/lab-console
+Environment=LC_ALL=C
+StandardOutput=null
+";
+
+impl Debian {
+    /// Makes a disk of it as it is now, with these modules for a kernel: a file of its own, for whoever boots it to delete.
+    pub(crate) fn build_disk(&self, modules: &Path) -> Result<PathBuf, String> {
+        self.write("usr/local/sbin/lab-console", CONSOLE, 0o755);
+        self.write("etc/systemd/system/lab-console.service", CONSOLE_UNIT, 0o644);
+        self.ok("mkdir -p /etc/systemd/system/multi-user.target.wants && cd /etc/systemd/system/multi-user.target.wants \
+            && ln -s ../lab-console.service . && mkdir -p /usr/lib/modules");
+        let disk = crate::image::cache().join(format!("{}.disk", self.ns.name()));
+        let script = r#"
+            own=$1 modules=$2 disk=$3
+            mkdir "$own/whole" && mount --bind "$own/root" "$own/whole" && cp -a "$modules" "$own/whole/usr/lib/modules/" &&
+                mkfs.ext4 -q -d "$own/whole" "$disk" 800M
+        "#;
+        let enter = format!("nsenter --mount=/proc/{}/ns/mnt sh -c", self.keeper.pid());
+        let make = Cmd::new(&enter).arg(script).arg("disk").arg(&self.own).arg(modules).arg(&disk);
+        succeed(&make.limit(seconds(120)).run()).map(|()| disk)
+    }
+}
+
 impl Drop for Debian {
     fn drop(&mut self) {
         // Engines that a failed test has left.

@@ -6,6 +6,8 @@
 pub mod checksum;
 pub mod child;
 pub mod clock;
+pub mod clock_watch;
+pub mod dns;
 pub mod netlink;
 pub mod netns;
 pub mod packet;

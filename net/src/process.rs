@@ -121,10 +121,13 @@ pub enum Signal {
     Child,
     /// `SIGWINCH`: the terminal has another size.
     Resize,
+    /// `SIGCONT`: the process was stopped, and goes on.
+    Continue,
 }
 
 impl Signal {
-    const ALL: [Self; 5] = [Self::Terminate, Self::Interrupt, Self::Hangup, Self::Child, Self::Resize];
+    const ALL: [Self; 6] =
+        [Self::Terminate, Self::Interrupt, Self::Hangup, Self::Child, Self::Resize, Self::Continue];
 
     /// The exit code with which a shell reports a process that the signal ended: 128 and the signal's number.
     #[must_use]
@@ -153,6 +156,7 @@ impl Signal {
             Self::Hangup => signal::Signal::SIGHUP,
             Self::Child => signal::Signal::SIGCHLD,
             Self::Resize => signal::Signal::SIGWINCH,
+            Self::Continue => signal::Signal::SIGCONT,
         }
     }
 }

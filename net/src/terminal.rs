@@ -7,6 +7,7 @@ use std::panic;
 use std::sync::{Mutex, Once, PoisonError};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, raise};
 use nix::unistd;
 
@@ -76,6 +77,16 @@ impl FullScreen {
         Ok(&buffer[..len])
     }
 
+    /// Takes the terminal once more, after the process was stopped and the shell has used it.
+    ///
+    /// # Errors
+    ///
+    /// Like [`FullScreen::take`].
+    pub fn retake(&mut self) -> io::Result<()> {
+        give_back();
+        enter()
+    }
+
     /// Gives the terminal back, stops the process as Ctrl-Z does, and takes the terminal again when the process goes on.
     ///
     /// # Errors
@@ -84,7 +95,7 @@ impl FullScreen {
     pub fn suspend(&mut self) -> io::Result<()> {
         give_back();
         raise(Signal::SIGSTOP)?;
-        enter()
+        self.retake()
     }
 }
 
@@ -136,6 +147,10 @@ fn write(mut text: &[u8]) -> io::Result<()> {
         match unistd::write(io::stdout().as_fd(), text) {
             Ok(len) => text = &text[len..],
             Err(Errno::EINTR) => {}
+            // Some other program has made it so, with which this one shares the terminal.
+            Err(Errno::EAGAIN) => {
+                poll(&mut [PollFd::new(io::stdout().as_fd(), PollFlags::POLLOUT)], PollTimeout::NONE)?;
+            }
             Err(error) => return Err(error.into()),
         }
     }

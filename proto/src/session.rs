@@ -132,6 +132,8 @@ pub struct Session<E> {
     last_sent_initiation: Option<Instant>,
     initiation_requested: bool,
     sent_lastminute_handshake: bool,
+    /// Initiations sent since the peer was last heard.
+    unanswered: u32,
     /// The deadline that the slow path knows of.
     scheduled: Option<Instant>,
 }
@@ -150,6 +152,7 @@ impl<E> Default for Session<E> {
             last_sent_initiation: None,
             initiation_requested: false,
             sent_lastminute_handshake: false,
+            unanswered: 0,
             scheduled: None,
         }
     }
@@ -203,6 +206,7 @@ impl<E: Endpoint> Session<E> {
         self.staged.purge();
         self.last_sent_handshake = None;
         self.initiation_requested = false;
+        self.unanswered = 0;
         // Whoever drops the deadlines of a stopped peer is told the next one.
         self.scheduled = None;
         self.clear_keypairs()
@@ -215,6 +219,26 @@ impl<E: Endpoint> Session<E> {
         for slot in [&mut self.current, &mut self.next].into_iter().flatten() {
             slot.may_send = false;
         }
+    }
+
+    /// Whether somebody counts on the session, or did at `now`: it has a key, waits for one, or is to be kept alive.
+    pub fn is_in_use(&self, now: Instant) -> bool {
+        let has_key = self.current.as_ref().is_some_and(|slot| !slot.keypair.is_expired(now));
+        let is_wanted = self.timers.keepalive_interval().is_some() || self.timers.awaits_response();
+        self.timers.is_running() && (has_key || is_wanted)
+    }
+
+    /// The way to the peer may be another: forgets which local address reached it, and asks for a handshake `at`, or as
+    /// soon after that as one may be.
+    pub fn refresh(&mut self, at: Instant) {
+        self.clear_source();
+        let due = self.last_sent_handshake.map(|last| last + REKEY_TIMEOUT);
+        self.timers.handshake_asked_for(due.map_or(at, |due| at.max(due)));
+    }
+
+    /// How many initiations were sent since the peer was last heard.
+    pub fn unanswered_initiations(&self) -> u32 {
+        self.unanswered
     }
 
     /// The next deadline, when it is earlier than the one that was last reported here.
@@ -383,6 +407,7 @@ impl<E: Endpoint> Session<E> {
         self.timers.any_authenticated_packet_sent();
         self.timers.handshake_initiated(now, rng);
         self.last_sent_initiation = Some(now);
+        self.unanswered = self.unanswered.saturating_add(1);
     }
 
     /// A response is about to be sent: its keypair waits for confirmation. Returns the indices that are no longer in
@@ -431,6 +456,7 @@ impl<E: Endpoint> Session<E> {
     /// An authentic handshake message came from `endpoint`.
     pub fn handshake_received(&mut self, endpoint: E, now: Instant) {
         self.endpoint = Some(endpoint);
+        self.unanswered = 0;
         self.timers.any_authenticated_packet_received();
         self.timers.any_authenticated_packet_traversal(now);
     }
@@ -458,6 +484,7 @@ impl<E: Endpoint> Session<E> {
         }
         self.confirm(opened.keypair(), &mut received);
         received.initiate = self.keep_key_fresh(now);
+        self.unanswered = 0;
         self.timers.any_authenticated_packet_received();
         self.timers.any_authenticated_packet_traversal(now);
         if has_data {

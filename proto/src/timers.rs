@@ -52,6 +52,8 @@ pub struct Timers {
     new_handshake: Option<Instant>,
     zero_key_material: Option<Instant>,
     persistent_keepalive: Option<Instant>,
+    /// Not the paper's: when somebody has asked for a new handshake, whatever is received until then.
+    asked_for: Option<Instant>,
     handshake_attempts: u32,
     keepalive_interval: Option<Duration>,
 }
@@ -95,6 +97,7 @@ impl Timers {
             self.new_handshake,
             self.zero_key_material,
             self.persistent_keepalive,
+            self.asked_for,
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -141,8 +144,19 @@ impl Timers {
         self.handshake_attempts = 0;
     }
 
+    /// A new handshake is asked for, to begin `at`.
+    pub fn handshake_asked_for(&mut self, at: Instant) {
+        self.asked_for = self.arm(self.asked_for.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// Whether an initiation was sent that may still be answered.
+    pub fn awaits_response(&self) -> bool {
+        self.retransmit_handshake.is_some()
+    }
+
     /// An initiation was sent.
     pub fn handshake_initiated(&mut self, now: Instant, rng: &mut dyn CryptoRng) {
+        self.asked_for = None;
         self.retransmit_handshake = self.arm(now + REKEY_TIMEOUT + jitter(rng));
     }
 
@@ -178,6 +192,9 @@ impl Timers {
             expired.keepalive = true;
         }
         if take_due(&mut self.new_handshake, now) {
+            expired.initiate = Some(Attempt::First);
+        }
+        if take_due(&mut self.asked_for, now) {
             expired.initiate = Some(Attempt::First);
         }
         if take_due(&mut self.zero_key_material, now) {

@@ -50,6 +50,9 @@ fn with_value(subcommand: &str, arg: Arg, rest: &[OsString]) -> Arg {
     let has = |name: &str| value.split('|').any(|word| word == name);
     match subcommand {
         _ if is_known || !takes_values => arg,
+        // Names that are to be given.
+        "new" => arg,
+        "check" | "qr" if arg.is_positional() => arg.add(ArgValueCompleter::new(configuration)),
         "" if has("LIST") => arg.value_delimiter(',').add(ArgValueCandidates::new(offload_names)),
         // That one is to be created.
         "" => arg,

@@ -59,6 +59,8 @@ pub(super) fn refuse_misspelt(definition: &clap::Command, args: &[OsString]) -> 
     }
     let similar = names.find(|command| is_misspelt(word, command.get_name()));
     let said = match similar {
+        // wg has it as a subcommand.
+        _ if word == "version" => "there is no command `version'; did you mean `--version'?".to_owned(),
         Some(meant) => format!("there is no command `{word}'; did you mean `{}'?", meant.get_name()),
         // Of an interface nothing else is told but options.
         None if rest.first().is_some_and(|next| !next.to_string_lossy().starts_with('-')) => {
@@ -66,6 +68,7 @@ pub(super) fn refuse_misspelt(definition: &clap::Command, args: &[OsString]) -> 
         }
         None => return Ok(()),
     };
+    // That is how the engine is told of an interface which is called like a subcommand.
     let hint = match rest.iter().all(|next| next.to_string_lossy().starts_with('-')) {
         true => format!(" To create an interface of that name: adit -- {word}"),
         false => String::new(),

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use adit_device::MAX_WORKERS;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::{check, demo, metrics, quick, status, wg};
+use crate::{check, demo, metrics, new, qr, quick, status, wg};
 use texts::{ENVIRONMENT, EXIT_STATUS, Entry, FILES, GROUPS, OTHERS, entries_of};
 
 /// A userspace WireGuard, with wg and wg-quick
@@ -49,6 +49,10 @@ pub(crate) enum Command {
     Check(check::Args),
     /// Show a real tunnel between two network namespaces of its own, and leave nothing behind
     Demo(demo::Args),
+    /// Make the files of a server and of clients that fit each other, or add a client
+    New(new::Args),
+    /// Show a file as a QR code, for a phone
+    Qr(qr::Args),
     /// Tell which offloads of the kernel running engines use, and how often each served and failed
     Status(status::Args),
     /// Answer over HTTP what all WireGuard interfaces count, in OpenMetrics, for Prometheus and others

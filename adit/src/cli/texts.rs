@@ -33,7 +33,7 @@ pub(crate) static GROUPS: [Group; 4] = [
 pub(crate) const OTHERS: &str = "More";
 
 #[rustfmt::skip]
-pub(crate) static ENVIRONMENT: [Entry; 10] = [
+pub(crate) static ENVIRONMENT: [Entry; 13] = [
     Entry { name: "LOG_LEVEL", programs: &[Adit, WgQuick],
         meaning: "What the engine tells on standard error: verbose, info, error or silent; without it, warnings and errors until it is in the background" },
     Entry { name: "WG_PROCESS_FOREGROUND", programs: &[Adit],
@@ -48,8 +48,14 @@ pub(crate) static ENVIRONMENT: [Entry; 10] = [
         meaning: "For debugging only: a file that gets every session's secrets" },
     Entry { name: "WG_QUICK_USERSPACE_IMPLEMENTATION", programs: &[Adit, WgQuick],
         meaning: "For up: a program that serves the interface instead of this one" },
+    Entry { name: "NOTIFY_SOCKET", programs: &[Adit],
+        meaning: "In the foreground: where a service manager is told that the interface is up (sd_notify(3))" },
+    Entry { name: "CREDENTIALS_DIRECTORY", programs: &[Adit, WgQuick],
+        meaning: "Where NAME.conf is looked for first, and NAME.private-key where the file has no PrivateKey (systemd.exec(5))" },
     Entry { name: "WG_COLOR_MODE", programs: &[Adit, Wg],
         meaning: "For show: always or never; otherwise there are colours on a terminal" },
+    Entry { name: "NO_COLOR", programs: &[Adit, Wg],
+        meaning: "For show --watch and the demo: anything leaves colours out" },
     Entry { name: "WG_HIDE_KEYS", programs: &[Adit, Wg],
         meaning: "For show: never shows private and preshared keys" },
     Entry { name: "WG_ENDPOINT_RESOLUTION_RETRIES", programs: &[Adit, Wg],
@@ -71,25 +77,31 @@ pub(crate) static FILES: [Entry; 5] = [
 ];
 
 #[rustfmt::skip]
-pub(crate) static EXIT_STATUS: [Entry; 4] = [
+pub(crate) static EXIT_STATUS: [Entry; 5] = [
     Entry { name: "0", programs: &[Adit, Wg, WgQuick],
         meaning: "It is done" },
     Entry { name: "1", programs: &[Adit, Wg, WgQuick],
         meaning: "It failed, and standard error says why" },
     Entry { name: "2", programs: &[Adit],
         meaning: "The command line is wrong; the commands of wg say 1 then" },
+    Entry { name: "78", programs: &[Adit],
+        meaning: "The configuration cannot be used: up --foreground says so to service managers" },
     Entry { name: "other", programs: &[Adit, WgQuick],
         meaning: "What a command of the configuration that failed has returned" },
 ];
 
 #[rustfmt::skip]
-pub(crate) static EXAMPLES: [Entry; 8] = [
+pub(crate) static EXAMPLES: [Entry; 10] = [
     Entry { name: "adit up wg0", programs: &[Adit],
         meaning: "Brings the interface up that /etc/wireguard/wg0.conf describes" },
     Entry { name: "adit up --dry-run ./wg0.conf", programs: &[Adit],
         meaning: "Tells what that would do" },
     Entry { name: "adit show wg0 latest-handshakes", programs: &[Adit],
         meaning: "Prints when the last handshake with each peer was completed" },
+    Entry { name: "adit show --watch", programs: &[Adit],
+        meaning: "Shows who sends how much, until q is pressed" },
+    Entry { name: "adit show --json | jq", programs: &[Adit],
+        meaning: "Prints the state of all interfaces for programs" },
     Entry { name: "adit wg0", programs: &[Adit],
         meaning: "Creates an interface that has no configuration yet and goes to the background, as wireguard-go does" },
     Entry { name: "wg show", programs: &[Wg],
@@ -125,3 +137,35 @@ pub(crate) static PEER_KEYS: [Entry; 5] = [
     Entry { name: "Endpoint", programs: &[Wg, WgQuick], meaning: "Where to send to, as ADDRESS:PORT, [ADDRESS]:PORT or NAME:PORT; it follows the peer as that roams" },
     Entry { name: "PersistentKeepalive", programs: &[Wg, WgQuick], meaning: "Seconds between empty packets that keep NAT and firewalls open, 25 as a rule; off without it" },
 ];
+
+#[cfg(test)]
+mod tests {
+    use adit_control::conf::{self, Mode};
+    use adit_control::quick;
+
+    use super::*;
+
+    /// Whether the file of `wg-quick`, or else `wg`'s, has such a key. No key may have this value.
+    fn is_read(section: &str, key: &str, program: Program) -> bool {
+        let text = format!("{section}\n{key} = ?\n");
+        match program {
+            WgQuick => quick::read(text.as_bytes(), |_| None)
+                .map_or(true, |config| !String::from_utf8_lossy(&config.stripped).contains(key)),
+            Adit | Wg => conf::read(text.as_bytes(), Mode::Whole)
+                .is_err_and(|error| !error.display("").to_string().contains("unrecognized")),
+        }
+    }
+
+    #[test]
+    fn keys_are_read_by_whom_the_pages_name() {
+        for (section, keys) in [("[Interface]", &INTERFACE_KEYS[..]), ("[Peer]", &PEER_KEYS[..])] {
+            for entry in keys {
+                for key in entry.name.split(", ") {
+                    let is_wg = entry.programs.contains(&Wg);
+                    assert!(is_read(section, key, if is_wg { Wg } else { WgQuick }), "{key}");
+                    assert!(!is_read(section, key, if is_wg { WgQuick } else { Wg }), "{key}");
+                }
+            }
+        }
+    }
+}

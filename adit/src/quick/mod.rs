@@ -10,6 +10,7 @@ mod foreground;
 mod look;
 mod programs;
 mod record;
+mod reload;
 mod resolv_conf;
 mod run;
 mod save;
@@ -56,6 +57,8 @@ pub(crate) enum Invocation {
     Up(Up),
     /// Take it down, and undo all of that
     Down(Change),
+    /// Apply a file that has changed; peers that stay keep their sessions
+    Reload(Change),
     /// Write an interface's state into its file
     Save(Which),
     /// Print a file without what only wg-quick understands
@@ -144,6 +147,7 @@ impl Invocation {
             Invocation::Down(change) => {
                 File::read(&change.which.name).and_then(|file| take_down(&file, change.dry_run))
             }
+            Invocation::Reload(change) => reload::reload(change),
             Invocation::Save(which) => save_it(which),
             Invocation::Strip(which) => strip(which),
         });
@@ -156,7 +160,9 @@ impl Invocation {
     /// Starts the program once more, through sudo, unless this is root or only looks.
     fn become_root(&self) -> Result<(), Failed> {
         let only_looks = match self {
-            Invocation::Up(Up { change, .. }) | Invocation::Down(change) => change.dry_run,
+            Invocation::Up(Up { change, .. }) | Invocation::Down(change) | Invocation::Reload(change) => {
+                change.dry_run
+            }
             Invocation::Save(_) => false,
             Invocation::Strip(which) => file::is_readable(&which.name),
         };

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use adit_control::Set;
 use adit_control::conf::Draft;
+use adit_control::quick::reload::Reversible;
 use adit_control::quick::{Address, Route, Rule, Step};
 use adit_device::uapi::socket_path;
 use adit_net::netlink::{self, Config, if_index};
@@ -51,6 +52,8 @@ pub(super) struct Runner<'a> {
     pub in_foreground: bool,
     /// That one.
     pub engine: Option<Child>,
+    /// What [`Step::Synchronize`] tells the device.
+    change: Set,
 }
 
 /// Why a step failed.
@@ -74,7 +77,15 @@ impl<'a> Runner<'a> {
         let failed = |error: io::Error| Failed::because(wg::reason(&error));
         let system = Config::open().map_err(failed)?;
         let signals = signals().map_err(failed)?;
-        Ok(Runner { file, system, signals, undo: Vec::new(), in_foreground: false, engine: None })
+        Ok(Runner {
+            file,
+            system,
+            signals,
+            undo: Vec::new(),
+            in_foreground: false,
+            engine: None,
+            change: Set::default(),
+        })
     }
 
     /// Does `work`; if it fails, takes back all that it did, the last first.
@@ -104,6 +115,34 @@ impl<'a> Runner<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Runs steps until one fails, or somebody asks to end before the last is begun.
+    pub(super) fn run_reversible(&mut self, steps: Vec<Reversible>) -> Result<(), Failed> {
+        for Reversible { step, undo } in steps {
+            if let Some(signal) = self.signal() {
+                return Err(Failed(signal.exit_code()));
+            }
+            self.step(&step)?;
+            self.undo.extend(undo.into_iter().rev());
+        }
+        Ok(())
+    }
+
+    /// What [`Step::Synchronize`] is to tell the device.
+    pub(super) fn synchronize_with(&mut self, change: Set) {
+        self.change = change;
+    }
+
+    /// Has the names of endpoints looked up.
+    pub(super) fn look_up(&self, draft: Draft) -> Result<Set, Failed> {
+        for warning in &draft.warnings {
+            wg::tell(warning);
+        }
+        self.resolve(draft).map_err(|trouble| match trouble {
+            Trouble::Told(code) => Failed(code),
+            Trouble::Error(error) | Trouble::Netlink(error) => Failed::because(wg::reason(&error)),
+        })
     }
 
     /// Takes an interface down. A command of the user's that fails stops it, and so does a file that cannot be saved;
@@ -151,6 +190,7 @@ impl<'a> Runner<'a> {
                 return told(programs::hook(command, &self.file.interface, &self.file.path)?);
             }
             Step::Configure => return self.configure(),
+            Step::Synchronize => return self.set(&self.change),
             Step::SetFwmark(mark) => {
                 return self.set(&Set { fwmark: Some(*mark), ..Set::default() });
             }
@@ -167,6 +207,9 @@ impl<'a> Runner<'a> {
             Step::AddAddress(Address { ip, prefix_len, .. }) => {
                 self.with_link(|system, link| system.add_address(link, *ip, *prefix_len))
             }
+            Step::DeleteAddress(Address { ip, prefix_len, .. }) => {
+                or_none(self.with_link(|system, link| system.delete_address(link, *ip, *prefix_len)))
+            }
             Step::SetUp(mtu) => self.with_link(|system, link| {
                 system.set_mtu(link, *mtu)?;
                 system.set_up(link, true)
@@ -174,6 +217,12 @@ impl<'a> Runner<'a> {
             Step::AddRoute(Route { prefix, table }) => {
                 let table = table.as_ref().map_or(MAIN, |(_, number)| *number);
                 self.with_link(|system, link| system.add_route_in(table, link, prefix.addr(), prefix.len()))
+            }
+            Step::DeleteRoute(Route { prefix, table }) => {
+                let table = table.as_ref().map_or(MAIN, |(_, number)| *number);
+                or_none(self.with_link(|system, link| {
+                    system.delete_route_in(table, link, prefix.addr(), prefix.len())
+                }))
             }
             Step::AddRule(rule) => {
                 if rule.is_tunnel() {
@@ -317,13 +366,20 @@ fn told(status: ExitStatus) -> Result<(), Trouble> {
     }
 }
 
-/// A rule that somebody else has taken away is gone, as it should be.
+/// What somebody else has taken away is gone, as it should be.
 fn or_none(deleted: io::Result<()>) -> io::Result<()> {
     match deleted {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AddrNotAvailable) => {
+            Ok(())
+        }
+        // `ESRCH`: no such route.
+        Err(error) if error.raw_os_error() == Some(NO_SUCH_ROUTE) => Ok(()),
         _ => deleted,
     }
 }
+
+/// `ESRCH` of Linux.
+const NO_SUCH_ROUTE: i32 = 3;
 
 /// An error in running a program, with its name.
 fn named(program: &str, error: &io::Error) -> io::Error {

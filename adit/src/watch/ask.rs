@@ -22,7 +22,7 @@ pub(super) struct News {
 pub(super) enum What {
     /// The interfaces that are there, or why that is not known.
     Listed(Result<Vec<String>, String>),
-    /// What an interface told, or why it did not.
+    /// What an interface told, but for the secret keys, or why it did not.
     Told(String, Result<Get, String>),
 }
 
@@ -97,7 +97,12 @@ fn ask_all(only: Option<&str>, line: &Line) {
 }
 
 fn ask(interface: String, line: &Line) {
-    let told = device::get(&interface).map_err(|error| error.to_string());
+    let mut told = device::get(&interface).map_err(|error| error.to_string());
+    if let Ok(get) = &mut told {
+        // Wiped where they are: a channel leaves copies of what went through it.
+        get.private_key = None;
+        get.peers.iter_mut().for_each(|peer| peer.preshared_key = None);
+    }
     line.asked().remove(&interface);
     line.tell(What::Told(interface, told));
 }

@@ -55,7 +55,13 @@ pub(crate) fn watch(only: Option<&str>) -> Result<(), Failed> {
 /// Returns when the user wants no more, or with the signal that says so.
 fn show(only: Option<&str>) -> io::Result<Option<Signal>> {
     // Before threads are started, and before there is anything to put back.
-    let signals = SignalFd::new(&[Signal::Terminate, Signal::Interrupt, Signal::Hangup, Signal::Resize])?;
+    let signals = SignalFd::new(&[
+        Signal::Terminate,
+        Signal::Interrupt,
+        Signal::Hangup,
+        Signal::Resize,
+        Signal::Continue,
+    ])?;
     let start = Instant::now();
     let asker = Asker::begin(start, only)?;
     let poller = Poller::new()?;
@@ -71,8 +77,10 @@ fn show(only: Option<&str>) -> io::Result<Option<Signal>> {
         canvas.draw(&history, start.elapsed())?;
         poller.wait(&mut events, Some(INTERVAL))?;
         while let Some(signal) = signals.read()? {
-            if signal != Signal::Resize {
-                return Ok(Some(signal));
+            match signal {
+                Signal::Resize => {}
+                Signal::Continue => canvas.retake()?,
+                signal => return Ok(Some(signal)),
             }
         }
         if events.iter().any(|event| event.token == 2) && !canvas.handle_keys()? {
@@ -99,6 +107,12 @@ impl Canvas {
             _ => !terminal::no_color(),
         };
         Ok(Self { screen: FullScreen::take()?, color, size: (0, 0), lines: Vec::new(), scroll: 0 })
+    }
+
+    /// Begins again on an empty screen, whatever the shell has made of it meanwhile.
+    fn retake(&mut self) -> io::Result<()> {
+        self.size = (0, 0);
+        self.screen.retake()
     }
 
     /// Writes the lines that are not there yet.

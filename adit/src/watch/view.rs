@@ -93,7 +93,7 @@ impl View {
                 // Where there are two lines, the second one explains the first.
                 let why = why.lines().last().unwrap_or_default();
                 let gone = duration(self.now.saturating_sub(*since).as_secs());
-                return line.put(RED, &format!("  not there for {gone}, waiting for it: {why}"));
+                return line.put(RED, &format!("  not to be seen for {gone}, waiting for it: {why}"));
             }
             State::Silent(then) | State::Here(then) => *then,
         };
@@ -473,7 +473,7 @@ mod tests {
             assert!(
                 lines
                     .iter()
-                    .any(|line| line.starts_with("a?[2J??b?  not there for 2 s, waiting for it: ?]0;x?")),
+                    .any(|line| line.starts_with("a?[2J??b?  not to be seen for 2 s, waiting for it: ?]0;x?")),
                 "{lines:?}"
             );
         }
@@ -490,7 +490,7 @@ mod tests {
         let later = View { now: Duration::from_secs(9), ..view(80, 2) };
         assert_eq!(frame(later, &history)[0], "wg0  no answer for 9 s");
         tell(&mut history, 2, "wg0", Err("No such device".into()));
-        assert_eq!(frame(later, &history)[0], "wg0  not there for 7 s, waiting for it: No such device");
+        assert_eq!(frame(later, &history)[0], "wg0  not to be seen for 7 s, waiting for it: No such device");
         let trouble = What::Listed(Err("Permission denied".into()));
         history.take(News { at: Duration::ZERO, what: trouble });
         assert_eq!(frame(later, &history)[1], "cannot list interfaces: Permission denied  q quits");

@@ -4,7 +4,8 @@ use adit_control::show::fields::Field;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Arg, ArgAction, Command};
 
-use super::{SUBCOMMANDS, show_options};
+use super::SUBCOMMANDS;
+use super::show_options::OPTIONS;
 
 /// The value names by which completions know what to offer.
 const INTERFACE: &str = "INTERFACE";
@@ -56,11 +57,7 @@ fn interface() -> Arg {
 
 fn show(command: Command) -> Command {
     let fields = Field::NAMES.map(|(name, field)| PossibleValue::new(name).help(meaning(field)));
-    let options = show_options::OPTIONS.iter().map(|option| {
-        let long = option.name.trim_start_matches('-');
-        Arg::new(long).long(long).action(ArgAction::SetTrue).help(option.about)
-    });
-    command.args(options).args([
+    command.args([
         Arg::new(INTERFACE)
             .value_name(INTERFACE)
             .help("The interface, or all of them, which is what is shown without it, or interfaces, for nothing but their names"),
@@ -69,6 +66,10 @@ fn show(command: Command) -> Command {
             .value_parser(PossibleValuesParser::new(fields))
             .help("Prints this alone, for programs: a line for the interface, or one for each peer after its public key"),
     ])
+    .args(OPTIONS.iter().map(|option| {
+        let name = option.name.trim_start_matches('-');
+        Arg::new(name).long(name).help(option.about).action(ArgAction::SetTrue)
+    }))
 }
 
 fn meaning(field: Field) -> &'static str {

@@ -70,7 +70,10 @@ fn peer_word(peer: &mut SetPeer, word: &str, words: &mut Iter<'_, OsString>) -> 
             peer.persistent_keepalive = Some(read(value::persistent_keepalive, word, words)?);
         }
         "endpoint" => {
-            peer.endpoint = Some(endpoint::resolve(&read(value::endpoint, word, words)?)?);
+            let endpoint = read(value::endpoint, word, words)?;
+            let address = endpoint::resolve(&endpoint)?;
+            peer.endpoint = Some(address);
+            peer.endpoint_name = endpoint.name(address.port());
         }
         "allowed-ips" => {
             let text: String = text(word, words)?.split(is_space).collect();

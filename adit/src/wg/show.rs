@@ -54,7 +54,7 @@ fn show_text(call: &Call<'_>, words: &[&str]) -> Result<(), Failed> {
         ["interfaces"] => interfaces(),
         ["interfaces", _] => call.misused(USAGE),
         ["-h" | "--help" | "help"] => {
-            help(call);
+            call.tell_usage(USAGE);
             Ok(())
         }
         [interface] => print(&page(interface, &get(interface)?)),
@@ -101,14 +101,6 @@ pub(super) fn ask_all() -> Result<Vec<Told>, Failed> {
         (interface, told)
     };
     Ok(list()?.into_iter().map(ask).collect())
-}
-
-/// The original's usage, and where this is not called by its name, what there is besides.
-fn help(call: &Call<'_>) {
-    call.tell_usage(USAGE);
-    if call.program == "adit" {
-        super::tell(Options::help());
-    }
 }
 
 /// One after the other. It is a success if there is none, or one of them can be shown.

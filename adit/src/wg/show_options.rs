@@ -21,9 +21,9 @@ pub(crate) struct ShowOption {
 /// All there are; help texts, completions and manual pages are made from this.
 #[rustfmt::skip]
 pub(crate) static OPTIONS: [ShowOption; 3] = [
-    ShowOption { name: "--json", about: "Print one JSON object, also with a field; docs/json.md describes it", of: |options| &mut options.json },
-    ShowOption { name: "--why", about: "Print what goes wrong and what to do about it; docs/why.md lists the reasons", of: |options| &mut options.why },
-    ShowOption { name: "--watch", about: "Show rates, handshakes and endpoints on the terminal, renewed each second, until q is pressed", of: |options| &mut options.watch },
+    ShowOption { name: "--json", about: "Prints one JSON object instead, also of a field", of: |options| &mut options.json },
+    ShowOption { name: "--why", about: "Prints what goes wrong and what to do about it", of: |options| &mut options.why },
+    ShowOption { name: "--watch", about: "Shows rates, handshakes and endpoints on the terminal, renewed each second, until q is pressed", of: |options| &mut options.watch },
 ];
 
 impl Options {
@@ -39,12 +39,6 @@ impl Options {
         });
         let rest = rest.collect();
         (options, rest)
-    }
-
-    /// What follows wg's usage where the program is called by its own name.
-    pub(super) fn help() -> String {
-        let lines = OPTIONS.iter().map(|option| format!("  {:<8}  {}", option.name, option.about));
-        format!("Options, anywhere behind show:\n{}", lines.collect::<Vec<_>>().join("\n"))
     }
 
     /// An option that there is not. No interface is called like one, but wg asks for such an interface.

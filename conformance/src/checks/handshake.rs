@@ -157,7 +157,15 @@ fn initiator(scene: &mut Scene) {
     scene.reaches(&peer, &session);
 }
 
-/// A preshared key that both have.
+/// A peer with a preshared key.
+fn peer_with_psk(scene: &Scene) -> Peer {
+    let (peer, key) = (scene.stranger(), wire::random());
+    peer.preshared_key.set(key);
+    scene.add(&peer, &format!("{}preshared_key={}\n", endpoint(&peer), wire::hex(&key)));
+    peer
+}
+
+/// A new preshared key that both have.
 fn with_psk(scene: &Scene, peer: &Peer) {
     let key = wire::random();
     peer.preshared_key.set(key);
@@ -165,8 +173,7 @@ fn with_psk(scene: &Scene, peer: &Peer) {
 }
 
 fn initiator_psk(scene: &mut Scene) {
-    let (peer, tap) = (scene.peer(), scene.tun());
-    with_psk(scene, &peer);
+    let (peer, tap) = (peer_with_psk(scene), scene.tun());
     let session = peer.connect();
     scene.settle(&tap, &peer, &session);
     scene.reaches(&peer, &session);
@@ -181,8 +188,7 @@ fn responder(scene: &mut Scene) {
 }
 
 fn responder_psk(scene: &mut Scene) {
-    let (peer, tap) = (scene.known(), scene.tun());
-    with_psk(scene, &peer);
+    let (peer, tap) = (peer_with_psk(scene), scene.tun());
     scene.prompt(&peer);
     let session = peer.meet();
     assert!(peer.hear_data(&session, SOON).is_some(), "what was waiting is not sent");
@@ -407,7 +413,7 @@ fn low_order_in_response(scene: &mut Scene) {
 }
 
 fn low_order_static(scene: &mut Scene) {
-    let watcher = scene.peer();
+    let watcher = scene.known();
     for (n, point) in (50..).zip(LOW_ORDER) {
         let lines = format!(
             "public_key={}\nendpoint={}\nallowed_ip=192.168.241.{n}/32\n",

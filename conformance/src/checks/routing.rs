@@ -112,12 +112,19 @@ fn none(scene: &mut Scene) {
     }
 }
 
+/// A peer with these allowed IPs besides its own, and a session of it that works.
+fn owner(scene: &Scene, tap: &Tap, lines: &str) -> (Peer, Session) {
+    let peer = scene.known_with(lines);
+    let session = peer.connect();
+    scene.settle(tap, &peer, &session);
+    (peer, session)
+}
+
 fn longest_in(scene: &mut Scene) {
-    let (wide, tap, session) = session(scene);
-    let narrow = scene.peer();
-    scene.change(&wide, "allowed_ip=10.0.0.0/8\nallowed_ip=fd10::/16\n");
+    let tap = scene.tun();
+    let (wide, session) = owner(scene, &tap, "allowed_ip=10.0.0.0/8\nallowed_ip=fd10::/16\n");
     assert!(takes(scene, &tap, &wide, &session, [10, 1, 0, 1]), "its own network");
-    scene.change(&narrow, "allowed_ip=10.1.0.0/16\nallowed_ip=fd10:1::/32\n");
+    owner(scene, &tap, "allowed_ip=10.1.0.0/16\nallowed_ip=fd10:1::/32\n");
     assert!(
         !takes(scene, &tap, &wide, &session, [10, 1, 0, 1]),
         "delivered from another's part of its network"
@@ -130,13 +137,10 @@ fn longest_in(scene: &mut Scene) {
 }
 
 fn moved(scene: &mut Scene) {
-    let (one, tap, first) = session(scene);
-    let two = scene.peer();
-    let second = two.connect();
-    scene.settle(&tap, &two, &second);
-    scene.change(&one, "allowed_ip=10.0.0.0/8\nallowed_ip=10.1.0.0/16\n");
-    assert!(takes(scene, &tap, &one, &first, [10, 1, 0, 1]));
-    scene.change(&two, "allowed_ip=10.1.0.0/16\n");
+    let tap = scene.tun();
+    let (one, first) = owner(scene, &tap, "allowed_ip=10.0.0.0/8\nallowed_ip=10.1.0.0/16\n");
+    assert!(takes(scene, &tap, &one, &first, [10, 1, 0, 1]), "its own network");
+    let (two, second) = owner(scene, &tap, "allowed_ip=10.1.0.0/16\n");
     assert!(!takes(scene, &tap, &one, &first, [10, 1, 0, 1]), "delivered from a network that was taken away");
     assert!(takes(scene, &tap, &two, &second, [10, 1, 0, 1]), "not delivered from a network that was given");
     scene.change(&two, "remove=true\n");
@@ -151,23 +155,19 @@ fn goes_to(scene: &Scene, peer: &Peer, session: &Session, to: [u8; 4]) -> bool {
 }
 
 fn longest_out(scene: &mut Scene) {
-    let (wide, tap, first) = session(scene);
-    let narrow = scene.peer();
-    let second = narrow.connect();
-    scene.settle(&tap, &narrow, &second);
+    let tap = scene.tun();
     scene.inside.ip(&format!("route add 10.0.0.0/8 dev {}", scene.engine.interface()));
-    scene.change(&wide, "allowed_ip=10.0.0.0/8\n");
+    let (wide, first) = owner(scene, &tap, "allowed_ip=10.0.0.0/8\n");
     assert!(goes_to(scene, &wide, &first, [10, 1, 0, 1]), "the only one that has it");
-    scene.change(&narrow, "allowed_ip=10.1.0.0/16\n");
+    let (narrow, second) = owner(scene, &tap, "allowed_ip=10.1.0.0/16\n");
     assert!(goes_to(scene, &narrow, &second, [10, 1, 0, 1]), "the longer prefix");
     assert!(!goes_to(scene, &wide, &first, [10, 1, 255, 255]), "the shorter prefix");
     assert!(goes_to(scene, &wide, &first, [10, 2, 0, 1]), "the rest");
 }
 
 fn default_route(scene: &mut Scene) {
-    let (peer, tap, session) = session(scene);
-    let other = scene.peer();
-    scene.change(&peer, "allowed_ip=0.0.0.0/0\nallowed_ip=::/0\n");
+    let (tap, other) = (scene.tun(), scene.peer());
+    let (peer, session) = owner(scene, &tap, "allowed_ip=0.0.0.0/0\nallowed_ip=::/0\n");
     for from in [[8, 8, 8, 8], [192, 168, 242, 1], [223, 255, 255, 254]] {
         assert!(takes(scene, &tap, &peer, &session, from), "not delivered from {from:?}");
     }
@@ -200,18 +200,14 @@ fn mapped(scene: &mut Scene) {
 }
 
 fn many(scene: &mut Scene) {
-    let (one, tap, first) = session(scene);
-    let two = scene.peer();
-    let second = two.connect();
-    scene.settle(&tap, &two, &second);
+    let tap = scene.tun();
     // Of 10.170.170.170, the prefixes of even length are one's, those of odd length two's; each leaves out one bit more.
-    for len in 8..=32_u32 {
-        let network = (0x0aaa_aaaa_u32 >> (32 - len) << (32 - len))
-            .to_be_bytes()
-            .map(|byte| byte.to_string())
-            .join(".");
-        scene.change(if len % 2 == 0 { &one } else { &two }, &format!("allowed_ip={network}/{len}\n"));
-    }
+    let prefix = |len: u32| {
+        let network = (0x0aaa_aaaa_u32 >> (32 - len) << (32 - len)).to_be_bytes();
+        format!("allowed_ip={}/{len}\n", std::net::Ipv4Addr::from(network))
+    };
+    let (one, first) = owner(scene, &tap, &(8..=32).step_by(2).map(prefix).collect::<String>());
+    let (two, second) = owner(scene, &tap, &(9..=31).step_by(2).map(prefix).collect::<String>());
     for len in 8..=32_u32 {
         let outside = if len == 32 { 0 } else { 1 << (31 - len) };
         let from = (0x0aaa_aaaa_u32 ^ outside).to_be_bytes();

@@ -107,9 +107,9 @@ fn key(n: usize) -> String {
 }
 
 fn reads_back(scene: &mut Scene) {
-    let (private, psk) = (wire::hex(&Keys::new().private), wire::hex(&wire::random::<32>()));
+    let psk = wire::hex(&wire::random::<32>());
     scene.set(&format!(
-        "private_key={private}\nlisten_port=51999\nfwmark=3735928559\npublic_key={}\npreshared_key={psk}\n\
+        "listen_port=51999\nfwmark=3735928559\npublic_key={}\npreshared_key={psk}\n\
          endpoint=[2001:db8::7]:65535\npersistent_keepalive_interval=65535\nallowed_ip=10.0.0.0/8\n\
          allowed_ip=fd10::/16\nprotocol_version=1\n",
         key(1)

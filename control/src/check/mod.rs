@@ -57,12 +57,19 @@ impl Finding {
             if let Some(place) = place {
                 writeln!(f, "{}", place.excerpt())?;
             }
-            if !why.is_empty() {
-                writeln!(f, "  Why: {why}.")?;
+            if why.is_empty() {
+                return write!(f, "  {}", sentence(advice));
             }
-            write!(f, "  Do: {advice}.")
+            write!(f, "  Why: {why}.\n  Do: {advice}.")
         })
     }
+}
+
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    let first: String = chars.next().into_iter().flat_map(char::to_uppercase).collect();
+    let end = if text.ends_with('?') { "" } else { "." };
+    format!("{first}{}{end}", chars.as_str())
 }
 
 /// How bad something is.
@@ -127,9 +134,7 @@ pub fn check(content: &[u8], tables: impl Fn(&str) -> Option<u32>) -> Report {
 fn misread(error: conf::Error) -> Finding {
     let typo = error.place.as_ref().and_then(|place| rules::likely_key(&place.text));
     let advice = match typo {
-        Some(key) if error.message.starts_with("Line unrecognized") => {
-            format!("{}; did you mean {key}?", error.hint)
-        }
+        Some(key) if error.message.starts_with("Line unrecognized") => format!("did you mean {key}?"),
         _ => error.hint.to_owned(),
     };
     let message = error.message.trim_start_matches("Error: ").trim_end_matches(['.', ':']).to_owned();

@@ -3,8 +3,7 @@
 use std::fmt;
 
 use super::source::Source;
-use crate::conf::line::without_keys;
-use crate::quick::{Address, Table};
+use crate::quick::Address;
 use crate::{Prefix, PublicKey};
 
 /// What a file does. No secret is in it.
@@ -75,13 +74,29 @@ impl Outline {
             dns: config.dns.clone(),
             search: config.search.clone(),
             table: config.table.spelling().unwrap_or("auto").to_owned(),
-            full_ipv4: source.is_full(false) && config.table != Table::Off,
-            full_ipv6: source.is_full(true) && config.table != Table::Off,
-            hooks: source.hooks().map(|(key, command)| (key, without_keys(command))).collect(),
+            full_ipv4: source.takes_all(false),
+            full_ipv6: source.takes_all(true),
+            hooks: source.hooks().map(|(key, command)| (key, shown(command))).collect(),
             save: config.save,
             peers: peers.collect(),
         }
     }
+}
+
+/// A command without what could be a key in it; of the rest all is shown, since root runs it.
+fn shown(command: &str) -> String {
+    /// A few characters less than a key has.
+    const SHORTEST: usize = 38;
+    let is_of_key = |char: char| char.is_ascii_alphanumeric() || "+/=-_".contains(char);
+    let mut shown = String::new();
+    let mut rest = command;
+    while let Some(first) = rest.chars().next() {
+        let is_run = is_of_key(first);
+        let end = rest.find(|char| is_of_key(char) != is_run).unwrap_or(rest.len());
+        shown += if is_run && end >= SHORTEST { "(hidden)" } else { &rest[..end] };
+        rest = &rest[end..];
+    }
+    shown
 }
 
 /// In words, a line for each thing.

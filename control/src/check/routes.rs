@@ -1,5 +1,6 @@
 //! What is said about where packets go: the allowed IPs, their peers' endpoints, the name servers.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use super::source::{Allowed, Peer, Source};
@@ -129,10 +130,11 @@ fn loops(source: &Source<'_>, findings: &mut Vec<Finding>) {
         return;
     }
     let connected = source.config.addresses.iter().filter_map(|own| Prefix::new(own.ip, own.prefix_len));
-    let routed = source.allowed_ips().map(|ip| ip.prefix).chain(connected).filter(|prefix| prefix.len() > 0);
+    let routed: HashSet<Prefix> = source.allowed_ips().map(|ip| ip.prefix).chain(connected).collect();
+    let around = |ip: IpAddr| (1..=128).map_while(move |len| Prefix::new(ip, len));
     for peer in source.effective_peers() {
         let Some(endpoint) = peer.endpoint.as_ref().and_then(Endpoint::address) else { continue };
-        let Some(prefix) = routed.clone().find(|prefix| prefix.contains(endpoint.ip())) else { continue };
+        let Some(prefix) = around(endpoint.ip()).find(|prefix| routed.contains(prefix)) else { continue };
         let whole = if endpoint.is_ipv4() { "0.0.0.0/0" } else { "::/0" };
         findings.push(Finding {
             severity: Severity::Warning,
@@ -150,7 +152,8 @@ fn loops(source: &Source<'_>, findings: &mut Vec<Finding>) {
 
 fn leaks(source: &Source<'_>, findings: &mut Vec<Finding>) {
     let (v4, v6) = (source.is_full(false), source.is_full(true));
-    if v4 == v6 || source.config.table == Table::Off {
+    // Into another table, it is for others to say what goes there.
+    if v4 == v6 || !source.config.table.is_auto() {
         return;
     }
     let (one, other, missing) = if v4 { ("IPv4", "IPv6", "::/0") } else { ("IPv6", "IPv4", "0.0.0.0/0") };
@@ -168,12 +171,12 @@ fn leaks(source: &Source<'_>, findings: &mut Vec<Finding>) {
 }
 
 fn name_servers(source: &Source<'_>, findings: &mut Vec<Finding>) {
-    let is_full = source.is_full(false) || source.is_full(true);
+    let is_full = source.takes_all(false) || source.takes_all(true);
     let connected = |ip: IpAddr| {
         let mut own = source.config.addresses.iter();
         own.any(|own| Prefix::new(own.ip, own.prefix_len).is_some_and(|prefix| prefix.contains(ip)))
     };
-    if is_full && source.config.dns.is_empty() && source.config.table.is_auto() {
+    if is_full && source.config.dns.is_empty() {
         findings.push(Finding {
             severity: Severity::Note,
             code: "no-dns",

@@ -1,5 +1,6 @@
 //! What is said about keys, the interface, its peers and who can begin.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::source::{Peer, Source, words};
@@ -103,13 +104,15 @@ fn peers(source: &Source<'_>, findings: &mut Vec<Finding>) {
         findings.push(note("no-peers", None, "there is no peer", "nobody can be talked to", advice));
     }
     let own = source.public_key();
-    for (index, peer) in source.peers.iter().enumerate() {
+    let mut firsts: HashMap<PublicKey, usize> = HashMap::new();
+    for peer in &source.peers {
         keys(peer, source, own, findings);
-        if let Some(first) = source.peers[..index].iter().find(|other| other.public_key == peer.public_key) {
+        let first = *firsts.entry(peer.public_key).or_insert(peer.place.line);
+        if first != peer.place.line {
             findings.push(warning(
                 "peer-twice",
                 Some(peer.place("publickey")),
-                format!("the peer of line {} has the same public key", first.place.line),
+                format!("the peer of line {first} has the same public key"),
                 "both sections are about one peer, and the allowed IPs of the last replace the others",
                 "put all that is about a peer into one section, or give the other machine a key of its own",
             ));
@@ -186,14 +189,17 @@ fn endpoint(peer: &Peer<'_>, source: &Source<'_>, findings: &mut Vec<Finding>) {
     // In the same network nothing is in between.
     let is_near = ip.is_some_and(|ip| super::routes::is_private(ip) || ip.is_loopback());
     if peer.keepalive == 0 && source.listen_port.is_none() && !is_near {
-        findings.push(warning(
+        let finding = warning(
             "no-keepalive",
             place(),
             "this machine calls the peer, and has no PersistentKeepalive for it",
             "behind NAT or a firewall, the way back is forgotten after a minute or so without traffic, and the peer cannot \
              begin any more",
             "add PersistentKeepalive = 25 to this peer; or ListenPort, if this machine can be reached from outside",
-        ));
+        );
+        // Who sends everything to a provider mostly wants nothing to begin there.
+        let is_client = source.takes_all(false) || source.takes_all(true);
+        findings.push(if is_client { Finding { severity: Severity::Note, ..finding } } else { finding });
     }
 }
 

@@ -1,5 +1,6 @@
 //! A file as its lines, each with its place, and what they mean together.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use adit_crypto::{Secret, x25519};
@@ -112,10 +113,9 @@ impl<'a> Source<'a> {
     }
 
     fn mark_superseded(&mut self) {
-        for index in 0..self.peers.len() {
-            let (peers, later) = self.peers.split_at_mut(index + 1);
-            let peer = &mut peers[index];
-            peer.is_superseded = later.iter().any(|other| other.public_key == peer.public_key);
+        let mut later = HashSet::new();
+        for peer in self.peers.iter_mut().rev() {
+            peer.is_superseded = !later.insert(peer.public_key);
         }
     }
 
@@ -142,7 +142,12 @@ impl<'a> Source<'a> {
         self.effective_peers().flat_map(|peer| &peer.allowed_ips)
     }
 
-    /// Whether all traffic of a family goes into the tunnel, be it in two halves.
+    /// Whether all traffic of a family goes into the tunnel.
+    pub fn takes_all(&self, v6: bool) -> bool {
+        self.is_full(v6) && self.config.table.is_auto()
+    }
+
+    /// Whether all addresses of a family are allowed, be it in two halves.
     pub fn is_full(&self, v6: bool) -> bool {
         let of_len = |len| {
             self.allowed_ips().filter(move |ip| ip.prefix.addr().is_ipv6() == v6 && ip.prefix.len() == len)

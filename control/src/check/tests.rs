@@ -1,5 +1,7 @@
 use std::fmt::Write as _;
 
+use proptest::prelude::*;
+
 use super::*;
 
 const PRIVATE: &str = "QMXDOFZ0HYnXMIYJPNUxyV1FVaXyyhPXbGtyBtRlrFs=";
@@ -46,6 +48,7 @@ fn what_is_fine() {
     for text in [
         file(CALLED, &[HOST, "AllowedIPs = 10.0.0.3/32, fd00::3/128"]),
         file("DNS = 9.9.9.9, corp.example", &[FULL]),
+        file(CALLED, &["AllowedIPs = 0.0.0.0/0"]).replace("Address", "Table = 5\nAddress"),
         file("MTU = 1420\nTable = 5\nFwMark = 7", &["AllowedIPs = 10.2.0.0/16\nEndpoint = 10.7.0.1:1"]),
         // The key comes from elsewhere.
         file("ListenPort = 1\nPostUp = wg set %i private-key /etc/key\nAddress = 10.0.0.1", &[HOST])
@@ -121,6 +124,8 @@ fn all_errors_at_once_and_where() {
     assert_eq!(places, [(2, 1), (3, 11), (4, 7), (6, 1), (7, 13), (8, 23), (9, 36), (10, 1), (11, 1)]);
     assert!(report.findings[0].advice.ends_with("did you mean PrivateKey?"), "{:?}", report.findings[0]);
     assert!(report.findings[3].advice.ends_with("did you mean AllowedIPs?"));
+    let shown = report.findings[2].display("x").to_string();
+    assert!(shown.ends_with("\n  4 | MTU = x\n    |       ^\n  Expected bytes."), "{shown}");
     assert!(report.findings.iter().all(|finding| finding.severity == Severity::Error));
     let shown: String = report.findings.iter().map(|finding| finding.display("x").to_string()).collect();
     assert!(!shown.contains(&PRIVATE[..8]) || shown.matches(&PRIVATE[..8]).count() == 2, "{shown}");
@@ -161,6 +166,15 @@ fn the_last_of_two_peers_wins_and_nested_ones_are_told() {
     );
 }
 
+/// A client of a provider, as these hand out files.
+#[test]
+fn a_client_that_only_calls_has_no_warnings() {
+    let report =
+        look(&file("DNS = 10.64.0.1", &["AllowedIPs = 0.0.0.0/0,::0/0\nEndpoint = 192.0.2.1:51820"]));
+    let found: Vec<_> = report.findings.iter().map(|finding| (finding.code, finding.severity)).collect();
+    assert_eq!(found, [("no-keepalive", Severity::Note)]);
+}
+
 #[test]
 fn in_words() {
     let report = look(&file(
@@ -178,8 +192,37 @@ fn in_words() {
   Names are looked up at 10.0.0.53, instead of the system's servers.
   Names are searched in lan.
   PostUp runs as root: echo hello
-  PostDown runs as root: (hidden)
+  PostDown runs as root: wg set %i peer x preshared-key (hidden)
 "
     );
     assert_eq!(report.outline.to_string(), expected);
+}
+
+proptest! {
+    /// Whatever a file is like, keys in their places are shown by nothing that is said about it.
+    #[test]
+    fn any_file_is_judged_and_no_key_is_shown(
+        lines in prop::collection::vec((any::<prop::sample::Index>(), "[ -~\t]{0,20}"), 0..4),
+        removed in prop::collection::vec(any::<prop::sample::Index>(), 0..3),
+    ) {
+        let whole = file(
+            "DNS = 10.3.0.1, lan\nMTU = 1200\nPostUp = echo a\nTable = auto",
+            &[&format!("PresharedKey = {PSK}\n{FULL}"), &format!("{HOST}, 10.0.0.0/8, 10.0.0.1/8"), HOST],
+        );
+        let mut all: Vec<&str> = whole.lines().collect();
+        for index in &removed {
+            all.remove(index.index(all.len()));
+        }
+        for (index, line) in &lines {
+            all.insert(index.index(all.len() + 1), line);
+        }
+        let report = look(&all.join("\n"));
+        let mut said = report.outline.to_string();
+        for finding in &report.findings {
+            said += &finding.display("x").to_string();
+        }
+        for key in [PRIVATE, PSK] {
+            prop_assert!(!said.contains(&key[..20]), "{}", said);
+        }
+    }
 }

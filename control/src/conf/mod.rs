@@ -68,6 +68,7 @@ impl Draft {
                 warnings: Vec::new(),
             })?;
             self.set.peers[peer].endpoint = Some(address);
+            self.set.peers[peer].endpoint_name = endpoint.name(address.port());
         }
         Ok(self.set)
     }

@@ -207,6 +207,7 @@ impl Reader {
                 "the file starts with a byte order mark: save it without one"
             }
             _ if text.ends_with('=') && (is(&INTERFACE) || is(&PEER)) => "expected a value behind =",
+            Section::Peer if is(&WG_QUICK) => "this key is wg-quick's, and belongs below [Interface]",
             _ if is(&WG_QUICK) => {
                 "this key is wg-quick's: strip it with wg-quick strip, or bring the interface up with wg-quick"
             }

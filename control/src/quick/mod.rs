@@ -11,6 +11,7 @@ mod config;
 pub mod dns;
 mod firewall;
 pub mod plan;
+pub mod reload;
 mod save;
 mod step;
 mod system;

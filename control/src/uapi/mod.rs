@@ -9,6 +9,11 @@
 //! ([`Status`](crate::Status)), and `why=1`, what came to nothing and why ([`Why`](crate::Why)). They are operations of
 //! their own since the answer to a get is parsed by programs that this one does not know.
 //!
+//! Another extension is a line of a peer's section of a set, `endpoint_name=HOST:PORT` after `endpoint=`: the name that the
+//! address was found by, which the engine looks up again when the peer does not answer. An `endpoint=` without such a line
+//! after it has an earlier name forgotten. Other engines refuse it; one that knows it has a key `endpoint_names` in its
+//! status ([`knows_endpoint_names`]).
+//!
 //! What the specification leaves open, and clients depend on:
 //!
 //! - The answer to a failed set carries a negative errno and the answer to a failed get a positive one: `wg`
@@ -33,7 +38,7 @@ use crate::Set;
 pub use connection::{Connection, MAX_LINE};
 pub use get::{AnswerError, parse_get, parse_set_answer, write_get};
 pub use set::write_set;
-pub use status::{STATUS_REQUEST, parse_status, write_status};
+pub use status::{STATUS_REQUEST, knows_endpoint_names, parse_status, write_status};
 pub use why::{WHY_REQUEST, parse_why, write_why};
 
 /// Finds the number of the interface that scopes a link-local address, given its name.

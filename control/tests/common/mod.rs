@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use adit_control::why::{Event, PeerWhy, REASONS, Tally};
 use adit_control::{
-    AllowedIpChange, Get, GetPeer, OffloadState, Prefix, PublicKey, Reason, Set, SetPeer, Status, Why,
+    AllowedIpChange, EndpointName, Get, GetPeer, OffloadState, Prefix, PublicKey, Reason, Set, SetPeer,
+    Status, Why,
 };
 use adit_crypto::Secret;
 use proptest::collection::vec;
@@ -69,6 +70,11 @@ pub fn get() -> impl Strategy<Value = Get> {
         .prop_map(|(private_key, listen_port, fwmark, peers)| Get { private_key, listen_port, fwmark, peers })
 }
 
+pub fn endpoint_name() -> impl Strategy<Value = EndpointName> {
+    ("[a-z0-9.-]{1,253}", any::<u16>())
+        .prop_map(|(host, port)| EndpointName::new(&host, port).expect("a name"))
+}
+
 fn change() -> impl Strategy<Value = AllowedIpChange> {
     prop_oneof![prefix().prop_map(AllowedIpChange::Add), prefix().prop_map(AllowedIpChange::Remove)]
 }
@@ -78,18 +84,20 @@ fn set_peer() -> impl Strategy<Value = SetPeer> {
         public_key(),
         any::<[bool; 3]>(),
         option::of(option::of(secret())),
-        option::of(endpoint()),
+        option::of((endpoint(), option::of(endpoint_name()))),
         any::<Option<u16>>(),
         vec(change(), 0..5),
     )
         .prop_map(|(public_key, flags, preshared_key, endpoint, persistent_keepalive, allowed_ips)| {
             let [remove, update_only, replace_allowed_ips] = flags;
+            let (endpoint, endpoint_name) = endpoint.unzip();
             SetPeer {
                 public_key,
                 remove,
                 update_only,
                 preshared_key,
                 endpoint,
+                endpoint_name: endpoint_name.flatten(),
                 persistent_keepalive,
                 replace_allowed_ips,
                 allowed_ips,
@@ -119,9 +127,9 @@ fn offload_state() -> impl Strategy<Value = OffloadState> {
 }
 
 pub fn status() -> impl Strategy<Value = Status> {
-    (proptest::array::uniform5(offload_state()), any::<[u64; 19]>()).prop_map(|(states, counts)| {
+    (proptest::array::uniform5(offload_state()), any::<[u64; 20]>()).prop_map(|(states, counts)| {
         let [tun_vnet_hdr, tun_tcp, tun_udp, udp_gso, udp_gro] = states;
-        let [workers, buffer_bytes, tun_queues, rest @ ..] = counts;
+        let [workers, buffer_bytes, endpoint_names, tun_queues, rest @ ..] = counts;
         let [tun_read, tun_written, tun_dropped, rest @ ..] = rest;
         let [tun_tcp_read, tun_tcp_written, tun_tcp_refused, rest @ ..] = rest;
         let [tun_udp_read, tun_udp_written, tun_udp_refused, rest @ ..] = rest;
@@ -130,6 +138,7 @@ pub fn status() -> impl Strategy<Value = Status> {
         Status {
             workers,
             buffer_bytes,
+            endpoint_names,
             tun_queues,
             tun_vnet_hdr,
             tun_read,

@@ -328,16 +328,23 @@ fn limit(scene: &mut Scene) {
     let port = scene.port_at("10.77.0.2:0");
     let flood = Flood::of_one(scene);
     let cookie = flood.cookie(scene, &peers[0], &port);
-    let messages: Vec<_> = peers.iter().map(|peer| with_cookie(peer, &cookie)).collect();
-    port.drain();
-    flood.wave(scene, 2_000, || ());
-    std::thread::sleep(Duration::from_millis(5));
-    let start = Instant::now();
-    messages.iter().for_each(|message| port.send(message));
-    let answered = port.count(wire::RESPONSE, Duration::from_millis(700));
-    let allowed = 5 + start.elapsed().as_millis() as usize / 50 + 5;
+    let (mut answered, mut allowed) = (0, 0);
+    for round in 0..8 {
+        let messages: Vec<_> = peers.iter().map(|peer| with_cookie(peer, &cookie)).collect();
+        port.drain();
+        flood.wave(scene, 2_000, || ());
+        // Later from round to round: while its buffer is full, the engine gets nothing.
+        std::thread::sleep(Duration::from_millis(5 + 20 * round));
+        let start = Instant::now();
+        messages.iter().for_each(|message| port.send(message));
+        answered = port.count(wire::RESPONSE, Duration::from_millis(700));
+        allowed = 5 + start.elapsed().as_millis() as usize / 50 + 5;
+        if answered > 0 {
+            break;
+        }
+    }
     assert!(answered > 0, "none of 60 initiations with a cookie is answered");
-    assert!(answered <= allowed, "{answered} of 60 handshakes from one address in {:?}", start.elapsed());
+    assert!(answered <= allowed, "{answered} of 60 handshakes from one address at once");
 }
 
 fn session_lives(scene: &mut Scene) {

@@ -49,13 +49,18 @@ impl Service {
 
     /// What it is told next.
     fn heard(&self) -> Result<String, ErrorKind> {
-        let mut message = [0; 1000];
-        loop {
-            match self.manager.recv(&mut message) {
-                Ok(len) => return Ok(String::from_utf8_lossy(&message[..len]).into_owned()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.kind()),
-            }
+        heard(&self.manager)
+    }
+}
+
+/// What a service manager is told next. Signals, such as those of programs that end, are nothing.
+fn heard(manager: &UnixDatagram) -> Result<String, ErrorKind> {
+    let mut message = [0; 1000];
+    loop {
+        match manager.recv(&mut message) {
+            Ok(len) => return Ok(String::from_utf8_lossy(&message[..len]).into_owned()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.kind()),
         }
     }
 }
@@ -208,11 +213,9 @@ fn an_engine_on_its_own_says_when_it_is_ready() {
     let manager = UnixDatagram::bind(&socket).unwrap();
     manager.set_read_timeout(Some(seconds(20))).unwrap();
     let mut engine = ns.cmd(&adit().foreground(&interface)).env("NOTIFY_SOCKET", &socket).spawn();
-    let mut message = [0; 1000];
-    let told = manager.recv(&mut message);
+    let told = heard(&manager);
     fs::remove_file(&socket).unwrap();
-    let told = told.unwrap_or_else(|error| panic!("{error}\n{}", engine.log()));
-    assert_eq!(message[..told], *format!("READY=1\nSTATUS=serving {interface}\n").as_bytes());
+    assert_eq!(told, Ok(format!("READY=1\nSTATUS=serving {interface}\n")), "{}", engine.log());
     engine.signal(Signal::SIGTERM);
     ends(&mut engine, 0);
 }

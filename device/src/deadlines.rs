@@ -11,6 +11,7 @@ use adit_net::poll::TimerFd;
 use adit_proto::time::Instant;
 
 use crate::lock::Lock;
+use crate::outside;
 use crate::peer::Peer;
 
 pub(crate) struct Deadlines {
@@ -83,14 +84,14 @@ impl Deadlines {
                 return Some((entry.at, peer));
             }
         }
-        if let Err(error) = self.timer.clear() {
+        if let Err(error) = outside::set_timer(&self.timer, None) {
             log::error!("the timer cannot be cleared: {error}");
         }
         None
     }
 
     fn arm(&self, at: Instant) {
-        if let Err(error) = self.timer.set(at.as_nanos()) {
+        if let Err(error) = outside::set_timer(&self.timer, Some(at)) {
             log::error!("the timer cannot be set: {error}");
         }
     }

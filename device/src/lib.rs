@@ -30,12 +30,15 @@ mod send;
 mod slow_path;
 mod state;
 mod status;
+mod system;
 pub mod uapi;
 mod worker;
 
 use std::num::NonZeroUsize;
 
 use adit_net::tun::QUEUES_OF_A_HOST;
+
+use system as outside;
 
 pub use control::{Engine, Options, StartError, UdpOffloads};
 pub use worker::{MAX_WORKERS, halves};

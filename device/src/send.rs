@@ -7,6 +7,7 @@ use adit_net::udp::{Bound, Outbound, SendReport};
 
 use crate::endpoint::Endpoint;
 use crate::lock::Lock;
+use crate::outside;
 use crate::peer::Peer;
 use crate::state::Device;
 use crate::worker::train::Train;
@@ -26,11 +27,11 @@ impl Device {
         tos: u8,
     ) {
         self.check_source(peer, &mut endpoint);
-        let Some(socket) = bound.sockets[worker].for_addr(&endpoint.addr) else {
-            return no_socket(peer, &endpoint);
-        };
-        let report = socket.send(&endpoint.addr, endpoint.source(), tos, train, stride);
-        self.sent(peer, &endpoint, &report);
+        let pair = &bound.sockets[worker];
+        match outside::send(pair, &endpoint.addr, endpoint.source(), tos, train, stride) {
+            Some(report) => self.sent(peer, &endpoint, &report),
+            None => no_socket(peer, &endpoint),
+        }
     }
 
     /// Sends finished trains, which are in `buffer`; those for the same peer in this order.

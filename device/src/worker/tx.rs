@@ -17,8 +17,9 @@ use super::lane::{Lane, Owner, Worked};
 use super::outlet::Outlet;
 use super::train::Convoy;
 use crate::lock::{Lock, Shared};
+use crate::outside::rng;
 use crate::peer::Peer;
-use crate::state::{Device, rng};
+use crate::state::Device;
 
 /// A super-packet's greatest length.
 pub(super) const SUPER_PACKET: usize = 65_536;

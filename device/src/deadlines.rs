@@ -90,6 +90,13 @@ impl Deadlines {
         None
     }
 
+    /// The earliest deadline, and how many there are.
+    #[cfg(test)]
+    pub(crate) fn pending(&self) -> (Option<Instant>, usize) {
+        let heap = self.heap.locked();
+        (heap.entries.peek().map(|Reverse(first)| first.at), heap.entries.len())
+    }
+
     fn arm(&self, at: Instant) {
         if let Err(error) = outside::set_timer(&self.timer, Some(at)) {
             log::error!("the timer cannot be set: {error}");

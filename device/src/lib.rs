@@ -27,6 +27,8 @@ mod peer;
 mod queue;
 pub mod rush;
 mod send;
+#[cfg(test)]
+mod sim;
 mod slow_path;
 mod state;
 mod status;
@@ -38,6 +40,9 @@ use std::num::NonZeroUsize;
 
 use adit_net::tun::QUEUES_OF_A_HOST;
 
+#[cfg(test)]
+use sim::outside;
+#[cfg(not(test))]
 use system as outside;
 
 pub use control::{Engine, Options, StartError, UdpOffloads};

@@ -1,5 +1,6 @@
 //! What the engine has of the system besides packets: clocks, randomness, and sockets as far as the slow path and the
-//! control thread use them. The rest of the crate calls this `outside`, so that something else can stand there.
+//! control thread use them. The rest of the crate calls this `outside`; in tests that is the simulation's
+//! (`sim/outside.rs`), which puts a virtual clock, a seeded generator and a virtual network in their place.
 
 use std::io;
 use std::net::SocketAddr;

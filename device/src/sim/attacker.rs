@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use adit_control::PublicKey;
 use adit_crypto::{Secret, blake2s};
@@ -20,10 +21,12 @@ use crate::state::Device;
 
 /// What he remembers at most, of old datagrams and of recent ones.
 const MEMORY: usize = 128;
+/// For how long he keeps an injected datagram back at most.
+const DELAY: Duration = Duration::from_millis(300);
 
 /// A datagram that he saw.
 #[derive(Clone)]
-struct Seen {
+pub(super) struct Seen {
     node: usize,
     from: SocketAddr,
     to: SocketAddr,
@@ -65,6 +68,12 @@ impl Attack {
         Attack::CookieReply,
         Attack::Flood,
     ];
+
+    /// Whether it may have a peer looked for where it is not: what is authentic and new speaks for where it comes from,
+    /// also when the attacker was the first to deliver it.
+    pub(super) fn may_mislead(self) -> bool {
+        matches!(self, Attack::Replay | Attack::CrossWire | Attack::Forge | Attack::StolenKey)
+    }
 }
 
 fn own_address(dice: &mut Dice) -> SocketAddr {
@@ -104,6 +113,11 @@ impl Attacker {
             return None;
         }
         Some(if dice.per_mille(self.relays) { own_address(dice) } else { from })
+    }
+
+    /// What he has seen last.
+    pub(super) fn copies(&self) -> Vec<Seen> {
+        self.recent.iter().cloned().collect()
     }
 
     fn remembers(&self, dice: &mut Dice) -> Option<Seen> {
@@ -147,7 +161,7 @@ impl World {
     }
 
     fn inject(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
-        let at = self.now + self.dice.millis(0, 300);
+        let at = self.now + self.dice.duration(Duration::ZERO, DELAY);
         self.network.put(at, from, to, bytes);
     }
 
@@ -164,6 +178,11 @@ impl World {
             let from = self.attackers_source(seen.from);
             self.inject(from, self.nodes[at].address, seen.bytes);
         }
+    }
+
+    /// Sends again what was sent, from where it came.
+    pub(super) fn replay_once(&mut self, seen: Seen) {
+        self.inject(seen.from, seen.to, seen.bytes);
     }
 
     /// Gives a message another's indices.
@@ -273,7 +292,11 @@ impl World {
         let mut arrivals = flood.to_vec();
         if let Some(Seen { from, bytes, .. }) = call {
             // Behind it comes enough for the load to be seen.
-            arrivals.insert(0, Arrival { from: *from, train: bytes, stride: bytes.len() });
+            let call = Arrival { from: *from, train: bytes, stride: bytes.len() };
+            // What the caller shows is of no use to anybody else.
+            let copy = Arrival { from: (Ipv4Addr::new(203, 0, 113, 99), 4242).into(), ..call };
+            arrivals.insert(0, call);
+            arrivals.insert(0, copy);
         }
         self.ledger.flooded(self.now, to);
         self.receive(to, &arrivals);

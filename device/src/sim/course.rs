@@ -67,12 +67,14 @@ const FAULTS: [Fault; 18] = [
 /// By when everybody talks who is meant to, once the faults have stopped. The worst is that one side has a session which
 /// the other has lost. It sends on that, hears nothing for KEEPALIVE_TIMEOUT + REKEY_TIMEOUT and a jitter, and initiates
 /// (whitepaper 6.5), unless a handshake message that it sent is less than REKEY_TIMEOUT old (6.1): then only its
-/// next packets start that timer again.
-fn talking_takes() -> Duration {
+/// next packets start that timer again. Under siege the initiation and then the response are answered with a cookie, and
+/// sent again with it after REKEY_TIMEOUT each (5.3, 6.4).
+fn talking_takes(is_besieged: bool) -> Duration {
     let jitter = Duration::from_millis(REKEY_TIMEOUT_JITTER_MAX_MS.into());
     let new_handshake = KEEPALIVE_TIMEOUT + REKEY_TIMEOUT + jitter;
+    let cookies = if is_besieged { 2 * (REKEY_TIMEOUT + jitter) } else { Duration::ZERO };
     // The last one is for the packets, of which there is one each second, and the round trips.
-    2 * new_handshake + REKEY_TIMEOUT + jitter + Duration::from_secs(2)
+    2 * new_handshake + cookies + Duration::from_secs(2)
 }
 
 /// What became of a simulation.
@@ -98,6 +100,9 @@ pub(super) fn run(seed: u64, is_told: bool) -> Outcome {
     let mut course = Course { world, faults, is_misled: false };
     course.world.tell(|_| format!("{count} nodes, {publics} of them public, {:?}", course.faults));
     course.go_wrong();
+    if course.world.dice.one_in(50) {
+        course.outrun_window();
+    }
     let talked_after = course.heal();
     if course.world.dice.one_in(4) {
         course.stay_well();
@@ -126,7 +131,7 @@ impl Course {
             self.is_misled = true;
         }
         if self.faults.contains(&Fault::Ambush) {
-            self.world.attacker.ambushes = *dice.pick(&[100, 400]);
+            self.world.attacker.ambushes = *dice.pick(&[50, 200]);
         }
         let pause = *dice.pick(&[200, 1000, 5000, 20_000]);
         for _ in 0..dice.between(10, 60) {
@@ -136,13 +141,30 @@ impl Course {
         }
     }
 
+    /// So much is sent that the attacker's copies of the first of it are older than any replay window.
+    fn outrun_window(&mut self) {
+        let world = &mut self.world;
+        let from = world.dice.below(world.nodes.len());
+        let to = *world.dice.pick(&world.peers_of(from));
+        world.talk(from, to, 100);
+        world.run_for(Duration::from_secs(1));
+        let copies = world.attacker.copies();
+        // A ring of 8192 bits, of which one word is being cleared: there nothing says that a copy is one.
+        for _ in 0..world.dice.between(8100, 8300) / 50 {
+            world.talk(from, to, 50);
+        }
+        world.run_for(Duration::from_secs(1));
+        copies.into_iter().for_each(|copy| world.replay_once(copy));
+        world.run_for(Duration::from_secs(1));
+    }
+
     /// Somebody talks, or something goes wrong.
     fn step(&mut self) {
         let world = &mut self.world;
         let from = world.dice.below(world.nodes.len());
         let to = *world.dice.pick(&world.peers_of(from));
         if self.faults.is_empty() || world.dice.one_in(2) {
-            let count = *world.dice.pick(&[1, 1, 1, 2, 5, 20, 150]);
+            let count = *world.dice.pick(&[1, 1, 1, 2, 5, 20, 100]);
             return world.talk(from, to, count);
         }
         let fault = *world.dice.pick(&self.faults);
@@ -177,12 +199,12 @@ impl Course {
             Fault::Restart => {
                 // Whoever remembers nothing takes old initiations, also from the attacker.
                 self.is_misled = true;
-                world.ledger.forget_initiations(at);
+                world.ledger.starts_anew(at);
                 world.nodes[at].sleeps_until = None;
                 world.on(at, Node::restart);
             }
             Fault::Link => {
-                world.ledger.forget_initiations(at);
+                world.ledger.starts_anew(at);
                 world.on(at, |node| if node.is_up { node.down() } else { node.up() });
             }
             Fault::Clock => self.set_clock(at),
@@ -218,7 +240,7 @@ impl Course {
             }
             Fault::Attacker => {
                 let attack = *world.dice.pick(&Attack::ALL);
-                self.is_misled |= attack == Attack::StolenKey;
+                self.is_misled |= attack.may_mislead();
                 world.attack(attack);
             }
         }
@@ -241,7 +263,7 @@ impl Course {
         let world = &mut self.world;
         let key = world.dice.bytes();
         world.ledger.know_key(public_key(key));
-        world.ledger.forget_initiations(at);
+        world.ledger.starts_anew(at);
         world.on(at, |node| node.set_private_key(key));
         let peer = world.dice.below(world.nodes.len());
         self.tell_key(peer, at);
@@ -295,13 +317,14 @@ impl Course {
         world.tell(|_| "the faults stop".into());
         world.network.clear();
         world.network.weather = Weather::fair(world.dice.millis(1, 200));
-        (world.attacker.relays, world.attacker.ambushes) = (0, 0);
+        let is_besieged = self.faults.contains(&Fault::Ambush) && world.dice.one_in(3);
+        (world.attacker.relays, world.attacker.ambushes) = (0, if is_besieged { 1000 } else { 0 });
         let wall_offset = world.wall_ahead + 1;
         for node in 0..world.nodes.len() {
             world.nodes[node].wall_offset = wall_offset;
             world.nodes[node].sleeps_until = None;
             if !world.nodes[node].is_up {
-                world.ledger.forget_initiations(node);
+                world.ledger.starts_anew(node);
                 world.on(node, Node::up);
             }
         }
@@ -310,7 +333,9 @@ impl Course {
                 self.put_right(node, peer);
             }
         }
-        self.all_talk()
+        let after = self.all_talk(talking_takes(is_besieged));
+        self.world.attacker.ambushes = 0;
+        after
     }
 
     fn put_right(&mut self, node: usize, peer: usize) {
@@ -354,14 +379,14 @@ impl Course {
     }
 
     /// All send once a second, until each has heard.
-    fn all_talk(&mut self) -> Duration {
+    fn all_talk(&mut self, in_time: Duration) -> Duration {
         let directions = self.directions();
         let world = &mut self.world;
         let start = world.now;
         let all_heard = |world: &World| {
             directions.iter().all(|(from, to)| world.ledger.fates(*from, *to, start).any(|heard| heard))
         };
-        while world.now < start + talking_takes() {
+        while world.now < start + in_time {
             directions.iter().for_each(|(from, to)| world.talk(*from, *to, 1));
             if world.run_until(world.now + Duration::from_secs(1), all_heard) {
                 return world.now - start;
@@ -369,7 +394,7 @@ impl Course {
         }
         let mut silent = directions.clone();
         silent.retain(|(from, to)| !world.ledger.fates(*from, *to, start).any(|heard| heard));
-        panic!("{:?} after the faults have stopped nothing was heard of {silent:?}", talking_takes());
+        panic!("{in_time:?} after the faults have stopped nothing was heard of {silent:?}");
     }
 
     /// Nothing is lost or overtaken any more, whatever keys are exchanged meanwhile.
@@ -389,7 +414,7 @@ impl Course {
         let longest = *world.dice.pick(&[3000, 10_000, 40_000]);
         while world.now < start + Duration::from_secs(300) {
             for (from, to) in &directions {
-                let count = *world.dice.pick(&[1, 1, 1, 1, 3, 60]);
+                let count = *world.dice.pick(&[1, 1, 1, 1, 1, 1, 3, 30]);
                 world.talk(*from, *to, count);
             }
             let pause = world.dice.millis(1, longest);

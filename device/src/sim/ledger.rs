@@ -8,7 +8,9 @@ use std::time::Duration;
 use adit_control::PublicKey;
 use adit_net::packet::IPV4_HEADER_LEN;
 use adit_proto::cookie::Mac1Key;
-use adit_proto::limits::{ERASE_KEYS_AFTER, MAX_STAGED_PACKETS, REKEY_TIMEOUT, UNDER_LOAD_STICKY};
+use adit_proto::limits::{
+    ERASE_KEYS_AFTER, MAX_STAGED_PACKETS, REJECT_AFTER_TIME, REKEY_TIMEOUT, UNDER_LOAD_STICKY,
+};
 use adit_proto::message::{HandshakeMessage, INITIATION_LEN, Message, RESPONSE_LEN};
 
 use super::node::{Node, Shown};
@@ -48,6 +50,12 @@ pub(super) struct Ledger {
     accepted: HashSet<(usize, usize, u64)>,
     /// By node: what it sealed with which key, which is named by the receiver's index.
     nonces: HashSet<(usize, u32, u64)>,
+    /// By node and receiver's index: since when at the latest it has the key that it sends with.
+    sending: HashMap<(usize, u32), Duration>,
+    /// By node and receiver's index: keys that it must not send with any more.
+    void: HashSet<(usize, u32)>,
+    /// By node: addresses that it has sent a cookie.
+    cookies: HashSet<(usize, SocketAddr)>,
     /// By node and the other's index: its own index of a session that it has answered with, and the other not used.
     unconfirmed: HashMap<(usize, u32), u32>,
     /// By node and peer: when it last sent an initiation.
@@ -192,7 +200,13 @@ impl Ledger {
     }
 
     /// An engine has sent a datagram, because of `cause` if that has just arrived.
-    pub(super) fn sent(&mut self, now: Duration, from: usize, datagram: &[u8], cause: &[Arrival<'_>]) {
+    pub(super) fn sent(
+        &mut self,
+        now: Duration,
+        (from, to): (usize, SocketAddr),
+        datagram: &[u8],
+        cause: &[Arrival<'_>],
+    ) {
         self.counts.datagrams += 1;
         hash_into(&mut self.digest, (now, from, datagram));
         self.made(from, datagram);
@@ -202,6 +216,7 @@ impl Ledger {
                 let (receiver, counter) = (header.receiver, header.counter);
                 let is_new = self.nonces.insert((from, receiver, counter));
                 assert!(is_new, "node {from} used counter {counter} twice with the key of {receiver:08x}");
+                self.may_be_sent_with(now, from, receiver);
                 let is_confirmed = !self.unconfirmed.contains_key(&(from, receiver));
                 assert!(is_confirmed, "node {from} sends with a key that nobody has confirmed");
             }
@@ -219,8 +234,25 @@ impl Ledger {
                 self.unconfirmed.insert((from, word(datagram, 8)), word(datagram, 4));
                 self.answered_under_load(now, from, cause);
             }
-            Message::Handshake(HandshakeMessage::CookieReply(_)) => self.counts.cookies += 1,
+            Message::Handshake(HandshakeMessage::CookieReply(_)) => {
+                self.counts.cookies += 1;
+                self.cookies.insert((from, to));
+            }
         }
+    }
+
+    /// Nothing is sent with a key that is too old, or void.
+    fn may_be_sent_with(&mut self, now: Duration, from: usize, receiver: u32) {
+        let age = now - *self.sending.entry((from, receiver)).or_insert(now);
+        assert!(age < REJECT_AFTER_TIME, "node {from} sends with a key that is {age:?} old at least");
+        assert!(!self.void.contains(&(from, receiver)), "node {from} sends with a key that is void");
+    }
+
+    /// Another private key, another engine, or the interface was down: the keys that `node` has are void, and the clock for
+    /// initiations starts anew.
+    pub(super) fn starts_anew(&mut self, node: usize) {
+        self.void.extend(self.sending.keys().filter(|(of, _)| *of == node));
+        self.forget_initiations(node);
     }
 
     /// Under load only who has shown a cookie is answered.
@@ -228,9 +260,11 @@ impl Ledger {
         if self.loaded_until.get(&from).is_none_or(|until| now >= *until) {
             return;
         }
-        let mut datagrams = cause.iter().flat_map(Arrival::datagrams);
-        let has_shown = datagrams.any(|datagram| self.with_mac2.contains(&hash(datagram)));
-        assert!(has_shown, "node {from} is under load and answers who has no cookie");
+        // A cookie is for one address.
+        let mut known = cause.iter().filter(|arrival| self.cookies.contains(&(from, arrival.from)));
+        let has_shown =
+            known.any(|arrival| arrival.datagrams().any(|one| self.with_mac2.contains(&hash(one))));
+        assert!(has_shown, "node {from} is under load and answers who has no cookie of its own");
     }
 
     /// `node` is under load from now on.
@@ -238,7 +272,7 @@ impl Ledger {
         self.loaded_until.insert(node, now + UNDER_LOAD_STICKY);
     }
 
-    /// The clock for initiations starts anew: another engine, another key, another peer, or the interface was down.
+    /// The clock for initiations starts anew.
     pub(super) fn forget_initiations(&mut self, node: usize) {
         self.initiations.retain(|(of, _), _| *of != node);
         self.loaded_until.remove(&node);

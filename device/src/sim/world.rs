@@ -7,9 +7,8 @@ use super::attacker::Attacker;
 use super::dice::Dice;
 use super::ledger::{Arrival, Ledger};
 use super::network::{Network, Weather};
-use super::node::{Known, Node, inner_address};
+use super::node::{Known, Node, inner_address, public_key};
 use super::outside::{self, Guard};
-use crate::sim::node::public_key;
 
 /// The wall clock when the machines boot.
 const EPOCH: Duration = Duration::from_secs(1_700_000_000);
@@ -106,7 +105,7 @@ impl World {
         self.ledger.check_memory(number, &self.nodes[number]);
         for sent in outside::take_sent() {
             self.tell(|world| world.describe(number, sent.to, &sent.bytes));
-            self.ledger.sent(self.now, number, &sent.bytes, cause);
+            self.ledger.sent(self.now, (number, sent.to), &sent.bytes, cause);
             self.leave(number, sent.to, &sent.bytes);
         }
         result

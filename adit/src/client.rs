@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use adit_control::SecretText;
 use adit_control::uapi::EPROTO;
 use adit_device::uapi::DIRECTORY;
+use adit_net::unix::connect_within;
 use zeroize::Zeroizing;
 
 /// How long an engine may be silent.
@@ -25,7 +26,7 @@ const MAX_ANSWER: usize = 256 << 20;
 /// `NotFound` and `ConnectionRefused` where nobody serves the socket; `WouldBlock` when there is no answer, `TimedOut` when
 /// there is no end of it; `EPROTO` when it is none.
 pub(crate) fn request(path: &Path, request: &[u8]) -> io::Result<SecretText> {
-    exchange(UnixStream::connect(path)?, request)
+    exchange(connect_within(path, PATIENCE)?, request)
 }
 
 fn exchange(mut stream: UnixStream, request: &[u8]) -> io::Result<SecretText> {
@@ -143,7 +144,7 @@ pub(crate) fn is_served(path: &Path) -> bool {
     if !fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket()) {
         return false;
     }
-    match UnixStream::connect(path) {
+    match connect_within(path, PATIENCE) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             let _ = fs::remove_file(path);
             false
@@ -151,6 +152,11 @@ pub(crate) fn is_served(path: &Path) -> bool {
         // Also when it may not be opened: asking will say why.
         _ => true,
     }
+}
+
+/// Whether somebody serves the socket by now, where nobody has before: one that is about to be served is left alone.
+pub(crate) fn is_served_yet(path: &Path) -> bool {
+    UnixStream::connect(path).is_ok()
 }
 
 #[cfg(test)]

@@ -17,10 +17,11 @@ use adit_net::process::{
 };
 use adit_net::tun::{Offloads, Tun, TunOptions};
 
-use crate::DaemonArgs;
+use crate::cli::DaemonArgs;
 use crate::crypto;
 use crate::logger;
 use crate::offloads::Wanted;
+use crate::service;
 
 /// A descriptor of a TUN device that is already there.
 const WG_TUN_FD: &str = "WG_TUN_FD";
@@ -68,8 +69,9 @@ fn serve(interface: &str, args: &DaemonArgs, level: Option<&str>) -> Result<(), 
     let signals = SignalFd::new(&[Signal::Terminate, Signal::Interrupt])?;
     let engine =
         Engine::start(tun, listener, signals, &Options { workers, udp_offloads: wanted.udp, key_log })?;
-    if let Some(ready) = ready {
-        ready.ready()?;
+    match ready {
+        Some(ready) => ready.ready()?,
+        None => service::ready(&format!("serving {name}")),
     }
     Ok(engine.run()?)
 }

@@ -8,10 +8,10 @@ use adit_net::tun::Offloads;
 /// A comma-separated list like that of `--no-offload`, to which it adds.
 pub(crate) const ADIT_NO_OFFLOAD: &str = "ADIT_NO_OFFLOAD";
 
-type SwitchOff = fn(&mut Wanted);
+pub(crate) type SwitchOff = fn(&mut Wanted);
 
 /// What the names switch off.
-const NAMES: [(&str, SwitchOff); 6] = [
+pub(crate) const NAMES: [(&str, SwitchOff); 6] = [
     ("tun-tcp", |wanted| wanted.tun.tcp = false),
     ("tun-udp", |wanted| wanted.tun.udp = false),
     ("tun-vnet-hdr", |wanted| wanted.tun = Offloads::NONE),

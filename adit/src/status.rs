@@ -54,7 +54,7 @@ fn interfaces() -> Result<Vec<String>, String> {
 }
 
 /// Asks the engine that serves `interface`.
-fn ask(interface: &str) -> Result<Status, String> {
+pub(crate) fn ask(interface: &str) -> Result<Status, String> {
     let path = socket_path(interface);
     let answer = client::request(&path, STATUS_REQUEST).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
@@ -124,6 +124,9 @@ fn engine_page(name: &str, status: &Status) -> String {
         let refused = refused.map_or_else(String::new, |count| format!("{count} refused"));
         let row = format!("  {offload:<12}  {state:<8}  {used:<32}  {refused}");
         let _ = writeln!(page, "{}", row.trim_end());
+    }
+    if s.endpoint_names > 0 {
+        let _ = writeln!(page, "  endpoints that are looked up again: {}", s.endpoint_names);
     }
     if s.udp_gso_avoided > 0 {
         let _ = writeln!(page, "  addresses to which udp-gso is not tried for now: {}", s.udp_gso_avoided);

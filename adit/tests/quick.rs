@@ -548,6 +548,14 @@ fn the_kernels_own() {
     assert!(vm.ok("cat /etc/wireguard/wgq.conf").contains("MTU = 1333"));
     let (code, said) = vm.run(&format!("{adit} up --engine kernel wgq 2>&1"));
     assert!(code == 1 && said.contains("`wgq' already exists"), "{said}");
+    // Another address, another network, no sessions to lose.
+    vm.ok("sed -i 's/10.44.0.1/10.44.0.9/; s|AllowedIPs = .*|AllowedIPs = 10.45.0.0/16|' /etc/wireguard/wgq.conf");
+    vm.ok(&format!("{adit} reload wgq"));
+    let address = vm.ok("ip address show dev wgq");
+    assert!(address.contains("10.44.0.9/24") && !address.contains("10.44.0.1/"), "{address}");
+    let routes = vm.ok("ip route show table 123");
+    assert!(routes.contains("10.45.0.0/16 dev wgq") && !routes.contains("default"), "{routes}");
+    assert!(vm.ok(&format!("{adit} show wgq allowed-ips")).contains("10.45.0.0/16"));
     vm.ok(&format!("{adit} down wgq"));
     assert_ne!(vm.run("ip link show dev wgq").0, 0);
     assert_eq!(vm.ok("ls /var/run/wireguard").trim(), "");

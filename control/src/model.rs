@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use adit_crypto::{Secret, x25519};
 
-use crate::{Prefix, PublicKey};
+use crate::{EndpointName, Prefix, PublicKey};
 
 /// A moment as seconds and nanoseconds since the Unix epoch, the resolution both protocols carry.
 pub type LastHandshake = (u64, u32);
@@ -108,6 +108,22 @@ pub struct Set {
     pub peers: Vec<SetPeer>,
 }
 
+impl Set {
+    /// Whether an endpoint was given by name.
+    #[must_use]
+    pub fn has_endpoint_names(&self) -> bool {
+        self.peers.iter().any(|peer| peer.endpoint_name.is_some())
+    }
+
+    /// The same change for a device that knows addresses only.
+    #[must_use]
+    pub fn without_endpoint_names(&self) -> Set {
+        let mut set = self.clone();
+        set.peers.iter_mut().for_each(|peer| peer.endpoint_name = None);
+        set
+    }
+}
+
 /// One peer's section of a change. The peer is created if it does not exist, unless one of the flags says
 /// otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,6 +138,9 @@ pub struct SetPeer {
     pub preshared_key: Option<Option<Secret<32>>>,
     /// Where to send from now on.
     pub endpoint: Option<SocketAddr>,
+    /// The name that `endpoint` was found by, for an engine that looks it up again when the peer does not answer. With an
+    /// endpoint and without a name, an earlier name is forgotten.
+    pub endpoint_name: Option<EndpointName>,
     /// Seconds between persistent keepalives; 0 turns them off.
     pub persistent_keepalive: Option<u16>,
     /// Take all allowed IPs from the peer before the changes below are applied.
@@ -140,6 +159,7 @@ impl SetPeer {
             update_only: false,
             preshared_key: None,
             endpoint: None,
+            endpoint_name: None,
             persistent_keepalive: None,
             replace_allowed_ips: false,
             allowed_ips: Vec::new(),

@@ -110,7 +110,7 @@ impl Field {
 macro_rules! status {
     ($($kind:ident $name:ident: $type:ty = $meaning:literal,)*) => {
         /// What the engine says. Counts are totals since it was started, but [`workers`](Self::workers),
-        /// [`tun_queues`](Self::tun_queues), [`buffer_bytes`](Self::buffer_bytes) and
+        /// [`endpoint_names`](Self::endpoint_names), [`tun_queues`](Self::tun_queues), [`buffer_bytes`](Self::buffer_bytes) and
         /// [`udp_gso_avoided`](Self::udp_gso_avoided), which are of the moment, like the states.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct Status {
@@ -129,6 +129,7 @@ macro_rules! status {
 status! {
     Count workers: u64 = "threads that move packets",
     Count buffer_bytes: u64 = "what their packet buffers take at most",
+    Count endpoint_names: u64 = "peers whose endpoint was given by name, which is looked up again when they do not answer",
     Count tun_queues: u64 = "queues of the interface; one where the kernel takes no program that keeps flows in order on several",
     State tun_vnet_hdr: OffloadState = "virtio-net headers on the interface's packets, which super-packets need",
     Count tun_read: u64 = "single packets read from the interface",

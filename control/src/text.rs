@@ -1,6 +1,7 @@
 //! A buffer for text that may hold private keys: wiped when dropped, and when it outgrows its memory.
 
 use std::fmt;
+use std::io;
 use std::ops::Deref;
 
 use zeroize::Zeroize;
@@ -61,6 +62,17 @@ impl Deref for SecretText {
 impl fmt::Write for SecretText {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.push(text.as_bytes());
+        Ok(())
+    }
+}
+
+impl io::Write for SecretText {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.push(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }

@@ -3,7 +3,8 @@
 mod common;
 
 use adit_control::uapi::{
-    Connection, Request, STATUS_REQUEST, parse_get, parse_status, write_get, write_set, write_status,
+    Connection, Request, STATUS_REQUEST, WHY_REQUEST, parse_get, parse_status, parse_why, write_get,
+    write_set, write_status, write_why,
 };
 use adit_control::{Set, SetPeer};
 use proptest::collection::vec;
@@ -48,10 +49,9 @@ fn byte_by_byte(bytes: &[u8]) -> Vec<Request> {
 
 /// Lines that are neither empty nor contain a newline: sensible, nearly so, garbage, and too long.
 fn line() -> impl Strategy<Value = Vec<u8>> {
-    let keys = "private_key|listen_port|fwmark|replace_peers|public_key|remove|update_only|preshared_key|endpoint\
-                |persistent_keepalive_interval|replace_allowed_ips|allowed_ip|protocol_version|errno|get|set|status";
-    let values =
-        "true|false|0|1|65535|65536|[0-9a-fA-F]{64}|-?10\\.0\\.0\\.0/8|fd00::/8|\\[::1\\]:1|1\\.2\\.3\\.4:5|";
+    let keys = "private_key|listen_port|fwmark|replace_peers|public_key|remove|update_only|preshared_key|endpoint|endpoint_name\
+                |persistent_keepalive_interval|replace_allowed_ips|allowed_ip|protocol_version|errno|get|set|status|why";
+    let values = "true|false|0|1|65535|65536|[0-9a-fA-F]{64}|-?10\\.0\\.0\\.0/8|fd00::/8|\\[::1\\]:1|1\\.2\\.3\\.4:5|a\\.b:5|";
     prop_oneof![
         8 => string_regex(&format!("({keys})=({values})")).expect("a regex").prop_map(String::into_bytes),
         2 => "[ -~]{1,20}".prop_map(String::into_bytes),
@@ -62,7 +62,7 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
 
 /// An operation's lines, with its blank line.
 fn operation() -> impl Strategy<Value = Vec<u8>> {
-    let first = prop_oneof![4 => Just(b"set=1".to_vec()), 2 => Just(b"get=1".to_vec()), 1 => Just(b"status=1".to_vec()), 1 => line()];
+    let first = prop_oneof![4 => Just(b"set=1".to_vec()), 2 => Just(b"get=1".to_vec()), 1 => Just(b"status=1".to_vec()), 1 => Just(b"why=1".to_vec()), 1 => line()];
     (first, vec(line(), 0..6)).prop_map(|(first, lines)| {
         let mut lines = [vec![first], lines, vec![vec![]]].concat();
         lines.push(Vec::new());
@@ -98,6 +98,17 @@ proptest! {
     }
 
     #[test]
+    fn why(why in common::why()) {
+        prop_assert_eq!(parse_why(&write_why(&why)), Ok(why));
+    }
+
+    #[test]
+    fn a_why_answer_cut_short_is_no_answer(why in common::why(), cut: Index) {
+        let written = write_why(&why);
+        prop_assert!(parse_why(&written[..cut.index(written.len())]).is_err());
+    }
+
+    #[test]
     fn a_get_answer_cut_short_is_no_answer(get in common::get(), cut: Index) {
         let written = write_get(&get);
         prop_assert!(parse_get(&written[..cut.index(written.len())], |_| None).is_err());
@@ -116,10 +127,11 @@ proptest! {
         let requests = at_once(&operations.concat());
         prop_assert_eq!(requests.len(), operations.len());
         for (request, operation) in requests.iter().zip(&operations) {
-            let asks = operation.starts_with(b"get=") || operation.starts_with(b"status=");
+            let asks = [&b"get="[..], b"status=", b"why="].iter().any(|key| operation.starts_with(key));
             match request {
                 Request::Get => prop_assert_eq!(operation.as_slice(), b"get=1\n\n"),
                 Request::Status => prop_assert_eq!(operation.as_slice(), STATUS_REQUEST),
+                Request::Why => prop_assert_eq!(operation.as_slice(), WHY_REQUEST),
                 Request::Set(_) => prop_assert!(operation.starts_with(b"set=1\n")),
                 Request::Refuse(refusal) => prop_assert_eq!(refusal.answer().starts_with("errno=-"), !asks),
             }
@@ -140,5 +152,6 @@ proptest! {
         prop_assert_eq!(at_once(&bytes), in_chunks(&bytes, &cuts));
         // What an answer of garbage means is the fuzzer's business; that it is no panic is ours.
         let _ = parse_get(&bytes, |_| None);
+        let _ = parse_why(&bytes);
     }
 }

@@ -3,10 +3,13 @@
 use std::time::{Duration, Instant};
 
 use adit_control::uapi::{
-    AnswerError, Connection, MAX_LINE, Operation, Refusal, Request, parse_get, parse_set_answer,
-    parse_status, write_get, write_set, write_status,
+    AnswerError, Connection, MAX_LINE, Operation, Refusal, Request, knows_endpoint_names, parse_get,
+    parse_set_answer, parse_status, parse_why, write_get, write_set, write_status, write_why,
 };
-use adit_control::{AllowedIpChange, Get, GetPeer, OffloadState, PublicKey, Set, SetPeer, Status};
+use adit_control::why::{Event, PeerWhy, Tally};
+use adit_control::{
+    AllowedIpChange, EndpointName, Get, GetPeer, OffloadState, PublicKey, Reason, Set, SetPeer, Status, Why,
+};
 use adit_crypto::Secret;
 
 const KEY: &str = "c53201039adba14be71f886da1d8dbe9eebded08cb111b75340078999aa9f038";
@@ -72,6 +75,7 @@ fn peer_keys() {
         update_only: true,
         preshared_key: Some(Some(secret())),
         endpoint: Some("192.0.2.1:51820".parse().unwrap()),
+        endpoint_name: None,
         persistent_keepalive: Some(25),
         replace_allowed_ips: true,
         allowed_ips: vec![
@@ -382,6 +386,30 @@ fn host(i: u32) -> adit_control::Prefix {
 }
 
 #[test]
+fn names_of_endpoints() {
+    let given = peer("endpoint=192.0.2.1:5\nendpoint_name=vpn.example.com:5\n").unwrap();
+    assert_eq!(given.endpoint, Some("192.0.2.1:5".parse().unwrap()));
+    assert_eq!(given.endpoint_name, EndpointName::new("vpn.example.com", 5));
+    let cleared = peer("endpoint=192.0.2.1:5\nendpoint_name=a:5\nendpoint=192.0.2.1:5\n").unwrap();
+    assert_eq!(cleared.endpoint_name, None);
+    for wrong in [
+        "endpoint_name=a:5\n",
+        "endpoint=192.0.2.1:5\nendpoint_name=a\n",
+        "endpoint=192.0.2.1:5\nendpoint_name=\n",
+    ] {
+        assert!(peer(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn who_knows_names_of_endpoints_says_so() {
+    assert!(knows_endpoint_names(&write_status(Status::default())));
+    for other in [&b"workers=1\nerrno=0\n\n"[..], b"errno=22\n\n", b"endpoint_names=0\nerrno=1\n\n", b""] {
+        assert!(!knows_endpoint_names(other));
+    }
+}
+
+#[test]
 fn status_text() {
     let status = Status {
         workers: 2,
@@ -422,4 +450,56 @@ fn status_requests() {
     assert_eq!((line.line_number, line.answer().as_str()), (2, "errno=22\n\n"));
     assert_eq!((version.line_number, version.answer().as_str()), (1, "errno=22\n\n"));
     assert_eq!(line.to_string(), "UAPI status refused, line 2: a status has no lines of its own");
+}
+
+#[test]
+fn why_text() {
+    let tally = |reason, count| Tally { reason, count, age: Duration::from_millis(930) };
+    let event = Event {
+        reason: Reason::SourceNotAllowed,
+        count: 12,
+        age: Duration::from_millis(930),
+        first_age: Duration::from_secs(7),
+        peer: Some(PublicKey::new([7; 32])),
+        endpoint: Some("[2001:db8::1]:51820".parse().unwrap()),
+        address: Some("10.0.0.9".parse().unwrap()),
+        errno: None,
+        clock_off: None,
+    };
+    let why = Why {
+        is_listening: true,
+        tallies: vec![tally(Reason::BadMac1, 3), tally(Reason::SourceNotAllowed, 12)],
+        peers: vec![PeerWhy {
+            public_key: PublicKey::new([7; 32]),
+            tallies: vec![tally(Reason::SourceNotAllowed, 12)],
+        }],
+        events: vec![event],
+    };
+    let text = String::from_utf8(write_why(&why).to_vec()).unwrap();
+    assert!(
+        text.starts_with("listening=true\nreason=bad_mac1\ncount=3\nage_ms=930\nreason=source_not_allowed\n"),
+        "{text}"
+    );
+    assert!(text.ends_with("\nendpoint=[2001:db8::1]:51820\naddress=10.0.0.9\nerrno=0\n\n"), "{text}");
+    assert_eq!(parse_why(text.as_bytes()).as_ref(), Ok(&why));
+    // A newer engine has more keys, and more reasons, whose counts are nobody else's.
+    let newer = text.replace("reason=bad", "reason=gremlins\ncount=99\nage_ms=1\nreason=bad");
+    let newer =
+        newer.replace("event=", "event=gremlins\ncount=x\nevent=").replace("address=", "mood=bad\naddress=");
+    assert_eq!(parse_why(newer.as_bytes()).as_ref(), Ok(&why));
+    for bad in [text.replace("count=3", "count=-3"), text.replace("address=10.0.0.9", "address=10.0.0")] {
+        assert!(matches!(parse_why(bad.as_bytes()), Err(AnswerError::Malformed { .. })), "{bad}");
+    }
+    assert_eq!(parse_why(b"errno=22\n\n"), Err(AnswerError::Refused { errno: 22 }));
+}
+
+#[test]
+fn why_requests() {
+    let [Request::Why, Request::Refuse(line), Request::Refuse(version)] =
+        &requests("why=1\n\nwhy=1\nx=1\n\nwhy=2\n\n")[..]
+    else {
+        panic!("a why, and two refusals");
+    };
+    assert_eq!((line.line_number, line.answer().as_str()), (2, "errno=22\n\n"));
+    assert_eq!((version.line_number, version.answer().as_str()), (1, "errno=22\n\n"));
 }

@@ -16,8 +16,10 @@ use std::time::SystemTime;
 use std::{env, fs, process};
 
 use adit_control::show::{Style, show};
-use adit_control::uapi::{Connection, EINVAL, Operation, Request, parse_get, write_get, write_status};
-use adit_control::{AllowedIpChange, Get, GetPeer, Prefix, PublicKey, Set, SetPeer, Status, key};
+use adit_control::uapi::{
+    Connection, EINVAL, Operation, Request, parse_get, write_get, write_status, write_why,
+};
+use adit_control::{AllowedIpChange, Get, GetPeer, Prefix, PublicKey, Set, SetPeer, Status, Why, key};
 use adit_crypto::Secret;
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;
@@ -121,6 +123,7 @@ fn serve(mut stream: UnixStream, device: &Mutex<Device>) -> io::Result<()> {
                 }
                 Request::Refuse(refusal) => stream.write_all(refusal.answer().as_bytes())?,
                 Request::Status => stream.write_all(&write_status(Status::default()))?,
+                Request::Why => stream.write_all(&write_why(&Why::default()))?,
             }
         }
     }

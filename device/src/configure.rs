@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use adit_control::{AllowedIpChange, Get, GetPeer, PublicKey, Set, SetPeer, Status};
+use adit_control::{AllowedIpChange, EndpointName, Get, GetPeer, PublicKey, Set, SetPeer, Status, Why};
 use adit_crypto::Secret;
 use adit_net::tun::Tun;
 use adit_net::udp::{BindError, BindOptions, Bound, UdpStats};
@@ -18,6 +18,7 @@ use adit_proto::handshake::{Identity, Timestamps};
 use crate::control::UdpOffloads;
 use crate::endpoint::Endpoint;
 use crate::lock::{Lock, Shared};
+use crate::names::Name;
 use crate::outside;
 use crate::peer::Peer;
 use crate::state::{Device, OwnKey, Route};
@@ -166,6 +167,11 @@ impl Configuration {
         device.status(tun, self.workers, self.udp_offloads, self.closed)
     }
 
+    /// What came to nothing, and why.
+    pub(crate) fn why(&self, device: &Device) -> Why {
+        device.why(&self.peers(device))
+    }
+
     fn peers(&self, device: &Device) -> Vec<Arc<Peer>> {
         let mut peers: Vec<_> = device.peers.shared().values().cloned().collect();
         peers.sort_unstable_by_key(|peer| peer.order);
@@ -263,6 +269,9 @@ impl Configuration {
         }
         self.apply_allowed_ips(device, &peer, section);
 
+        if section.endpoint.is_some() {
+            set_name(&peer, section.endpoint_name.as_ref());
+        }
         let mut session = peer.session.locked();
         if let Some(addr) = section.endpoint {
             session.set_endpoint(Endpoint::configured(addr));
@@ -343,6 +352,14 @@ impl Configuration {
                 _ => {}
             }
         }
+    }
+}
+
+/// The same one again keeps what is known of it.
+fn set_name(peer: &Peer, name: Option<&EndpointName>) {
+    let mut slot = peer.name.locked();
+    if !slot.as_ref().zip(name).is_some_and(|(old, new)| old.is(new)) {
+        *slot = name.cloned().map(Name::new);
     }
 }
 

@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use adit_control::SecretText;
-use adit_control::uapi::{Operation, Request, write_get, write_status};
+use adit_control::uapi::{Operation, Request, write_get, write_status, write_why};
 use adit_crypto::SelfTestFailure;
 use adit_net::netlink::RouteMonitor;
 use adit_net::poll::{Event, Events, Interest, Poller};
@@ -24,6 +24,7 @@ use crate::key_log::KeyLogFile;
 use crate::link::{Change, Link};
 use crate::state::Device;
 use crate::uapi::{Client, Listener, MAX_CLIENTS, Turn};
+use crate::ways::Ways;
 use crate::{slow_path, worker};
 
 const TOKEN_END: u64 = 0;
@@ -32,7 +33,9 @@ const TOKEN_LINK: u64 = 2;
 const TOKEN_ROUTES: u64 = 3;
 const TOKEN_LISTENER: u64 = 4;
 const TOKEN_SOCKET_FILE: u64 = 5;
-const TOKEN_FIRST_CLIENT: u64 = 6;
+const TOKEN_PAUSE: u64 = 6;
+const TOKEN_CLOCK: u64 = 7;
+const TOKEN_FIRST_CLIENT: u64 = 8;
 
 /// Pause after an error.
 const RESPITE: Duration = Duration::from_millis(10);
@@ -103,6 +106,7 @@ pub struct Engine {
     poller: Poller,
     link: Link,
     routes: RouteMonitor,
+    ways: Ways,
     signals: SignalFd,
     listener: Listener,
     clients: BTreeMap<u64, Client>,
@@ -130,6 +134,7 @@ impl Engine {
             poller: Poller::new().map_err(cannot("poll"))?,
             link,
             routes: RouteMonitor::open().map_err(cannot("follow the routes"))?,
+            ways: Ways::new().map_err(cannot("follow the routes"))?,
             signals,
             listener,
             clients: BTreeMap::new(),
@@ -137,6 +142,10 @@ impl Engine {
             device,
             tun,
         };
+        if let Ok(name) = engine.tun.name() {
+            // It is set once, here.
+            let _ = engine.device.resolver.interface.set(name);
+        }
         engine.watch().map_err(cannot("poll"))?;
         engine.start_threads(options.workers.get()).map_err(cannot("start threads"))?;
         engine.apply_changes(&changes);
@@ -167,6 +176,8 @@ impl Engine {
         self.poller.add(&self.signals, TOKEN_SIGNAL, Interest::Read)?;
         self.poller.add(&self.link, TOKEN_LINK, Interest::Read)?;
         self.poller.add(&self.routes, TOKEN_ROUTES, Interest::Read)?;
+        self.poller.add(&self.ways.pause, TOKEN_PAUSE, Interest::Read)?;
+        self.poller.add(&self.ways.clock, TOKEN_CLOCK, Interest::Read)?;
         self.poller.add(&self.listener, TOKEN_LISTENER, Interest::Read)?;
         match self.listener.watch() {
             Some(watch) => self.poller.add(watch, TOKEN_SOCKET_FILE, Interest::Read),
@@ -212,8 +223,11 @@ impl Engine {
             TOKEN_ROUTES => {
                 if self.routes.drain()? {
                     self.device.routes_changed.fetch_add(1, Relaxed);
+                    self.ways.routes_changed(&self.device)?;
                 }
             }
+            TOKEN_PAUSE => self.ways.pause_over(&self.device)?,
+            TOKEN_CLOCK => self.ways.clock_jumped(&self.device)?,
             TOKEN_LISTENER => self.accept()?,
             TOKEN_SOCKET_FILE => {
                 if self.listener.is_removed() {
@@ -310,6 +324,7 @@ fn answer(configuration: &mut Configuration, device: &Device, tun: &Tun, request
     match request {
         Request::Get => write_get(&configuration.get(device)),
         Request::Status => write_status(configuration.status(device, tun)),
+        Request::Why => write_why(&configuration.why(device)),
         Request::Set(set) => {
             let errno = match configuration.apply(device, set) {
                 Ok(()) => 0,

@@ -6,8 +6,10 @@
 //! asked again afterwards.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
-use adit_control::PublicKey;
+use adit_control::{PublicKey, Reason};
 use adit_net::udp::Bound;
 use adit_proto::cookie::Load;
 use adit_proto::dh::{self, Ready};
@@ -28,6 +30,11 @@ use crate::outside::{self, SystemRng, rng};
 use crate::peer::Peer;
 use crate::queue::Arrival;
 use crate::state::{Device, Indexed, OwnKey};
+use crate::why::Note;
+
+/// An initiator that takes our response confirms it at once, by a keepalive if it has nothing else to send. One that asks
+/// again after this time, a little less than its retransmission timer, has not taken it.
+const CONFIRMED_WITHIN: Duration = Duration::from_secs(4);
 
 /// What decides whether a handshake message is worth a multiplication.
 #[derive(Default)]
@@ -76,19 +83,25 @@ impl Device {
         for (arrival, waiting) in arrivals {
             let message: &dyn WithMacs = match &arrival.message {
                 HandshakeMessage::CookieReply(reply) => {
-                    self.handle_cookie_reply(reply, now);
+                    self.handle_cookie_reply(reply, arrival, now);
                     continue;
                 }
                 HandshakeMessage::Initiation(message) => message,
                 HandshakeMessage::Response(message) => message,
             };
             match (admission.judge(&own, message, arrival, *waiting, now), &arrival.message) {
-                (Verdict::DemandCookie, _) => self.demand_cookie(&own, message, arrival, now),
+                (Verdict::DemandCookie, _) => {
+                    let has_cookie = *message.mac2() != [0; 16];
+                    let reason = if has_cookie { Reason::BadMac2 } else { Reason::UnderLoad };
+                    self.note(Note::new(reason).at(arrival.from));
+                    self.demand_cookie(&own, message, arrival, now);
+                }
                 (Verdict::Process, HandshakeMessage::Initiation(message)) => {
                     initiations.push((arrival, message));
                 }
                 (Verdict::Process, HandshakeMessage::Response(message)) => responses.push((arrival, message)),
-                (Verdict::Process, HandshakeMessage::CookieReply(_)) | (Verdict::Drop, _) => {}
+                (Verdict::Drop, _) => self.note(Note::new(Reason::RateLimited).at(arrival.from)),
+                (Verdict::Process, HandshakeMessage::CookieReply(_)) => {}
             }
         }
         self.handle_initiations(&own, &initiations);
@@ -103,11 +116,17 @@ impl Device {
         }
     }
 
-    fn handle_cookie_reply(&self, reply: &CookieReply, now: Instant) {
+    fn handle_cookie_reply(&self, reply: &CookieReply, arrival: &Arrival, now: Instant) {
         let Some(entry) = self.indices.shared().get(reply.receiver()).cloned() else { return };
-        if entry.peer().handshake.locked().consume_cookie_reply(reply, now) {
-            log::debug!("{}: is under load and sent a cookie", entry.peer());
-        }
+        let peer = entry.peer();
+        let reason = if peer.handshake.locked().consume_cookie_reply(reply, now) {
+            log::debug!("{peer}: is under load and sent a cookie");
+            peer.answered_in_vain.store(true, Relaxed);
+            Reason::PeerUnderLoad
+        } else {
+            Reason::BadHandshake
+        };
+        self.note(Note::new(reason).peer(peer).at(arrival.from));
     }
 
     /// Answers initiations: the sessions' keys exist from here on, and wait for the peers to use them.
@@ -115,8 +134,8 @@ impl Device {
         let openings = initiations.iter().map(|(_, message)| own.identity.opening(message)).collect();
         let mut claims = Vec::new();
         for (opening, (arrival, _)) in dh::ready_all(openings).zip(initiations) {
-            if let Some(opened) = accepted(arrival, opening.open())
-                && let Some(peer) = accepted(arrival, self.claimant(&opened))
+            if let Some(opened) = self.accepted(arrival, None, opening.open())
+                && let Some(peer) = self.claimant(arrival, &opened)
             {
                 claims.push((*arrival, peer, opened));
             }
@@ -124,19 +143,25 @@ impl Device {
         self.introduce(own, claims.iter().map(|(_, peer, _)| peer));
         let (mut proved, mut responses) = (Vec::new(), Vec::new());
         for (arrival, peer, opened) in claims {
-            if let Some(response) = accepted(arrival, self.consume_initiation(own, &peer, opened)) {
+            let response = self.consume_initiation(own, &peer, opened);
+            if let Some(response) = self.accepted(arrival, Some(&peer), response) {
                 proved.push((arrival, peer));
                 responses.push(response);
             }
         }
         for (response, (arrival, peer)) in dh::ready_all(responses).zip(&proved) {
-            accepted(arrival, self.respond(own, peer, response, arrival));
+            self.accepted(arrival, Some(peer), self.respond(own, peer, response, arrival));
         }
     }
 
-    fn claimant(&self, opened: &OpenedInitiation) -> Result<Arc<Peer>, HandshakeError> {
+    fn claimant(&self, arrival: &Arrival, opened: &OpenedInitiation) -> Option<Arc<Peer>> {
         let key = PublicKey::new(*opened.remote_static());
-        self.peers.shared().get(&key).cloned().ok_or(HandshakeError::Unauthenticated)
+        let found = self.peers.shared().get(&key).cloned();
+        if found.is_none() {
+            log::debug!("a handshake message from {} is of no peer: {key:?}", arrival.from);
+            self.note(Note::new(Reason::UnknownPeer).stranger(key).at(arrival.from));
+        }
+        found
     }
 
     /// Makes up for what has to be computed once for each peer.
@@ -167,11 +192,11 @@ impl Device {
         let mut env = self.env(&mut rng);
         let mut handshake = peer.handshake.locked();
         let initiation = handshake.consume_initiation(&own.identity, opened, env.now);
-        if let Err(HandshakeError::StaleTimestamp) = initiation {
+        if let Err(HandshakeError::StaleTimestamp(_)) = initiation {
             let latest_timestamp = handshake.timestamps().received;
             drop(handshake);
             peer.report_clock(latest_timestamp);
-            return Err(HandshakeError::StaleTimestamp);
+            return initiation.map(|_| unreachable!("it was refused"));
         }
         let responding = handshake.begin_response(&own.identity, initiation?, &mut env);
         peer.received(INITIATION_LEN);
@@ -198,15 +223,21 @@ impl Device {
             self.retire([index]);
             return Ok(());
         }
+        let is_unconfirmed =
+            session.unconfirmed_since().is_some_and(|since| now.has_reached(since, CONFIRMED_WITHIN));
         session.handshake_received(endpoint.clone(), now);
         let retired = session.response_sent(keypair.clone(), now);
         self.schedule(peer, &mut session);
         drop(session);
+        if is_unconfirmed {
+            self.note(Note::new(Reason::Unconfirmed).peer(peer).at(arrival.from));
+        }
         // Before the response is out, or the first data would find nobody.
         self.indices.exclusive().replace(index, Indexed::Keypair(peer.clone(), keypair));
         self.retire(retired);
         log::debug!("{peer}: initiation received from {}, sending the response", arrival.from);
         self.send_handshake(peer, endpoint, message.as_bytes());
+        self.note_way(peer, arrival.from.ip());
         Ok(())
     }
 
@@ -214,13 +245,14 @@ impl Device {
     fn handle_responses(&self, own: &Arc<OwnKey>, responses: &[(&Arrival, &Response)], now: Instant) {
         let (mut answered, mut completions) = (Vec::new(), Vec::new());
         for (arrival, message) in responses {
-            if let Some((peer, completion)) = accepted(arrival, self.begin_completion(own, message, now)) {
+            let begun = self.begin_completion(own, message, now);
+            if let Some((peer, completion)) = self.accepted(arrival, None, begun) {
                 answered.push((*arrival, peer));
                 completions.push(completion);
             }
         }
         for (completion, (arrival, peer)) in dh::ready_all(completions).zip(&answered) {
-            accepted(arrival, self.complete(own, peer, completion, arrival, now));
+            self.accepted(arrival, Some(peer), self.complete(own, peer, completion, arrival, now));
         }
     }
 
@@ -231,7 +263,7 @@ impl Device {
         now: Instant,
     ) -> Result<(Arc<Peer>, Completing<'a>), HandshakeError> {
         let Some(Indexed::Handshake(peer)) = self.indices.shared().get(message.receiver()).cloned() else {
-            return Err(HandshakeError::Unauthenticated);
+            return Err(HandshakeError::NotAwaited);
         };
         let completion = peer.handshake.locked().begin_completion(&own.identity, message, now)?;
         Ok((peer, completion))
@@ -264,6 +296,7 @@ impl Device {
         self.indices.exclusive().replace(index, Indexed::Keypair(peer.clone(), keypair));
         self.retire(retired);
         peer.handshake_completed();
+        self.note_way(peer, arrival.from.ip());
         log::debug!("{peer}: response received from {}", arrival.from);
         self.flush(peer);
         Ok(())
@@ -272,7 +305,9 @@ impl Device {
     /// Sends the initiations that sessions asked for.
     pub(crate) fn send_initiations(&self, mut peers: Vec<Arc<Peer>>) {
         peers.retain(|peer| peer.session.locked().begin_initiation(Self::now()));
-        let Some(own) = self.own_key() else { return };
+        let Some(own) = self.own_key() else {
+            return peers.iter().for_each(|peer| self.note(Note::new(Reason::NoPrivateKey).peer(peer)));
+        };
         self.introduce(&own, peers.iter());
         let mut rng = rng();
         let mut env = self.env(&mut rng);
@@ -300,10 +335,12 @@ impl Device {
             Err(error) => {
                 self.retire([index]);
                 log::warn!("{peer}: no handshake is possible with this public key: {error:?}");
+                self.note(Note::new(Reason::BadPublicKey).peer(peer));
                 return;
             }
         };
         self.retire(replaced);
+        self.turn_to_name(peer, now);
         let mut session = peer.session.locked();
         if peer.is_removed() || !session.is_running() {
             drop(session);
@@ -339,6 +376,38 @@ impl Device {
         }
     }
 
+    /// What a step of a handshake gave, or a note why nothing.
+    fn accepted<T>(
+        &self,
+        arrival: &Arrival,
+        peer: Option<&Peer>,
+        result: Result<T, HandshakeError>,
+    ) -> Option<T> {
+        result.inspect_err(|error| self.refused(arrival, peer, *error)).ok()
+    }
+
+    fn refused(&self, arrival: &Arrival, peer: Option<&Peer>, error: HandshakeError) {
+        log::debug!("a handshake message from {} was refused: {error:?}", arrival.from);
+        let is_response = matches!(arrival.message, HandshakeMessage::Response(_));
+        let reason = match (error, peer) {
+            (HandshakeError::StaleTimestamp(refused), Some(peer)) => {
+                let greatest = peer.handshake.locked().timestamps().received;
+                return self.note_clock(peer, arrival.from, refused, greatest);
+            }
+            // All that it depends on was right, or no mac1 would have been: but the preshared key.
+            (HandshakeError::Unauthenticated, Some(peer)) if is_response => {
+                peer.answered_in_vain.store(true, Relaxed);
+                Reason::PskMismatch
+            }
+            (HandshakeError::Unauthenticated | HandshakeError::StaleTimestamp(_), _) => Reason::BadHandshake,
+            (HandshakeError::NotAwaited, _) => Reason::UnknownIndex,
+            (HandshakeError::ZeroSharedSecret, _) => Reason::BadPublicKey,
+            (HandshakeError::TooSoon, _) => Reason::TooSoon,
+        };
+        let note = Note::new(reason).at(arrival.from);
+        self.note(peer.map_or(note, |peer| note.peer(peer)));
+    }
+
     fn endpoint_of(&self, arrival: &Arrival) -> Endpoint {
         self.endpoint_from(arrival.from, arrival.local)
     }
@@ -347,15 +416,6 @@ impl Device {
         let key_log = self.key_log.as_ref().map(|log| log as &dyn KeyLog);
         Env { now: Self::now(), timestamp: Self::timestamp(), rng, key_log }
     }
-}
-
-/// What a step of a handshake gave, or a word why nothing.
-fn accepted<T>(arrival: &Arrival, result: Result<T, HandshakeError>) -> Option<T> {
-    result
-        .inspect_err(|error| {
-            log::debug!("a handshake message from {} was refused: {error:?}", arrival.from);
-        })
-        .ok()
 }
 
 #[cfg(test)]

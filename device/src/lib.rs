@@ -7,11 +7,11 @@
 //! - the **control** thread, the caller of [`Engine::run`], applies configurations, follows the interface and the
 //!   routes, serves the UAPI socket and ends it all (`control.rs`).
 //!
-//! Locks, in the order in which they may be held together: a peer's handshake, a peer's session, then one of the index
-//! table, the deadlines and the device's key. The routing table's and the peer map's are not held together with these. On
-//! the data path none is held across a system call, but for setting the timer to a deadline that became the earliest and
-//! for looking up a route after a change of the routes; none across cryptography but the handshake's own and, for the
-//! hashes of a cookie, the checker's.
+//! Locks, in the order in which they may be held together: a peer's name or handshake, a peer's session, then one of the
+//! index table, the deadlines and the device's key. The routing table's and the peer map's are not held together with
+//! these. On the data path none is held across a system call, but for setting the timer to a deadline that became the
+//! earliest and for looking up a route after a change of the routes; none across cryptography but the handshake's own and,
+//! for the hashes of a cookie, the checker's.
 #![forbid(unsafe_code)]
 
 mod configure;
@@ -23,6 +23,7 @@ mod handshakes;
 mod key_log;
 mod link;
 mod lock;
+mod names;
 mod peer;
 mod queue;
 pub mod rush;
@@ -34,6 +35,8 @@ mod state;
 mod status;
 mod system;
 pub mod uapi;
+mod ways;
+mod why;
 mod worker;
 
 use std::num::NonZeroUsize;

@@ -11,7 +11,10 @@ use adit_proto::session::Session;
 use adit_proto::time::Tai64n;
 
 use crate::endpoint::Endpoint;
+use crate::names::Name;
 use crate::outside;
+use crate::ways::KnownWay;
+use crate::why::PeerRecord;
 
 const NANOS: u64 = 1_000_000_000;
 
@@ -26,12 +29,19 @@ pub(crate) struct Peer {
     pub(crate) is_removed: AtomicBool,
     /// The prefixes that lead here in the routing table, in the order in which they were added. The control thread's.
     pub(crate) allowed_ips: Mutex<BTreeMap<u64, Prefix>>,
+    /// Taken before the session's lock, never within.
+    pub(crate) name: Mutex<Option<Name>>,
+    pub(crate) way: Mutex<Option<KnownWay>>,
     pub(crate) rx_bytes: AtomicU64,
     pub(crate) tx_bytes: AtomicU64,
     /// Wall clock, nanoseconds since the epoch; zero for never.
     last_handshake: AtomicU64,
     /// When its clock was last complained about, in minutes since boot.
     clock_reported: AtomicU64,
+    /// What came to nothing, and why.
+    pub(crate) record: PeerRecord,
+    /// The last initiation was answered, but the answer was of no use.
+    pub(crate) answered_in_vain: AtomicBool,
 }
 
 impl Peer {
@@ -43,10 +53,14 @@ impl Peer {
             session: Mutex::new(Session::default()),
             is_removed: AtomicBool::new(false),
             allowed_ips: Mutex::default(),
+            name: Mutex::default(),
+            way: Mutex::default(),
             rx_bytes: AtomicU64::new(0),
             tx_bytes: AtomicU64::new(0),
             last_handshake: AtomicU64::new(0),
             clock_reported: AtomicU64::new(0),
+            record: PeerRecord::default(),
+            answered_in_vain: AtomicBool::new(false),
         }
     }
 

@@ -18,6 +18,10 @@ pub(crate) struct Arrival {
     pub(crate) local: Option<LocalAddr>,
 }
 
+/// There are too many messages already.
+#[derive(PartialEq, Eq, Debug)]
+pub(crate) struct Full;
+
 /// The slow path's inbox. At most [`MAX_QUEUED_HANDSHAKES`] messages, about 1 MiB; a peer is in each of the others once.
 #[derive(Default)]
 pub(crate) struct Inbox {
@@ -28,13 +32,13 @@ pub(crate) struct Inbox {
 
 impl Inbox {
     /// Adds a message, or drops it when there are too many. Returns whether the slow path has to be woken.
-    pub(crate) fn push_arrival(&self, arrival: Arrival) -> bool {
+    pub(crate) fn push_arrival(&self, arrival: Arrival) -> Result<bool, Full> {
         let mut arrivals = self.arrivals.locked();
         if arrivals.len() >= MAX_QUEUED_HANDSHAKES {
-            return false;
+            return Err(Full);
         }
         arrivals.push_back(arrival);
-        arrivals.len() == 1
+        Ok(arrivals.len() == 1)
     }
 
     /// The oldest message, and how many were waiting, itself included.
@@ -95,12 +99,14 @@ mod tests {
     #[test]
     fn a_flood_wakes_the_slow_path_once_and_takes_no_more_than_its_room() {
         let inbox = Inbox::default();
-        let wakes = (0..2 * MAX_QUEUED_HANDSHAKES).filter(|_| inbox.push_arrival(arrival())).count();
-        assert_eq!(wakes, 1);
+        let pushed: Vec<_> = (0..2 * MAX_QUEUED_HANDSHAKES).map(|_| inbox.push_arrival(arrival())).collect();
+        assert_eq!(pushed[0], Ok(true));
+        assert!(pushed[1..MAX_QUEUED_HANDSHAKES].iter().all(|pushed| *pushed == Ok(false)));
+        assert!(pushed[MAX_QUEUED_HANDSHAKES..].iter().all(|pushed| *pushed == Err(Full)));
         for waiting in (1..=MAX_QUEUED_HANDSHAKES).rev() {
             assert_eq!(inbox.pop_arrival().map(|(_, waiting)| waiting), Some(waiting));
         }
         assert!(inbox.pop_arrival().is_none());
-        assert!(inbox.push_arrival(arrival()), "it sleeps again");
+        assert_eq!(inbox.push_arrival(arrival()), Ok(true), "it sleeps again");
     }
 }

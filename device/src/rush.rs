@@ -82,7 +82,8 @@ impl Rush {
                 Env { now: Device::now(), timestamp: Device::timestamp(), rng: &mut rng, key_log: None };
             let made = caller.handshake.create_initiation(&caller.identity, number as u32, &mut env);
             let message = HandshakeMessage::Initiation(made.expect("a good key").0);
-            self.device.inbox.push_arrival(Arrival { message, from: address(number as u64), local: None });
+            let arrival = Arrival { message, from: address(number as u64), local: None };
+            self.device.inbox.push_arrival(arrival).expect("the inbox has room for one of each");
         }
         let received = |(peer, _): &(Arc<Peer>, Caller)| peer.rx_bytes.load(Relaxed);
         let before: Vec<_> = self.peers.iter().map(received).collect();

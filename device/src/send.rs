@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use adit_net::udp::{Bound, Outbound, SendReport};
+use adit_control::Reason;
+use adit_net::udp::{Bound, Outbound, SendReport, is_no_room};
 
 use crate::endpoint::Endpoint;
 use crate::lock::Lock;
 use crate::outside;
 use crate::peer::Peer;
 use crate::state::Device;
+use crate::why::Note;
 use crate::worker::train::Train;
 
 /// The index that Linux gives to the loopback interface.
@@ -30,7 +32,7 @@ impl Device {
         let pair = &bound.sockets[worker];
         match outside::send(pair, &endpoint.addr, endpoint.source(), tos, train, stride) {
             Some(report) => self.sent(peer, &endpoint, &report),
-            None => no_socket(peer, &endpoint),
+            None => self.no_socket(peer, &endpoint),
         }
     }
 
@@ -43,7 +45,7 @@ impl Device {
         trains.sort_unstable_by_key(|train| (is_v6(train), train.start()));
         for trains in trains.chunk_by(|one, next| is_v6(one) == is_v6(next)) {
             let Some(socket) = bound.sockets[worker].for_addr(&trains[0].endpoint.addr) else {
-                trains.iter().for_each(|train| no_socket(&train.peer, &train.endpoint));
+                trains.iter().for_each(|train| self.no_socket(&train.peer, &train.endpoint));
                 continue;
             };
             socket.send_all(
@@ -64,6 +66,9 @@ impl Device {
         peer.sent(report.bytes);
         if let Some(error) = &report.error {
             log::debug!("{peer}: sending to {} failed: {error}", endpoint.addr);
+            let reason = if is_no_room(error) { Reason::SendFull } else { Reason::EndpointUnreachable };
+            let note = Note::new(reason).peer(peer).at(endpoint.addr).errno(error.raw_os_error());
+            self.note(note.times(report.dropped));
         }
         self.forget_lost_source(peer, endpoint, report);
     }
@@ -101,8 +106,10 @@ impl Device {
         }
         *endpoint = seen;
     }
-}
 
-fn no_socket(peer: &Peer, endpoint: &Endpoint) {
-    log::debug!("{peer}: no socket for {}: this host lacks the address family", endpoint.addr);
+    fn no_socket(&self, peer: &Peer, endpoint: &Endpoint) {
+        log::debug!("{peer}: no socket for {}: this host lacks the address family", endpoint.addr);
+        let note = Note::new(Reason::EndpointUnreachable).peer(peer).at(endpoint.addr);
+        self.note(note.errno(Some(adit_net::udp::NO_ADDRESS_FAMILY)));
+    }
 }

@@ -1,15 +1,19 @@
 //! The slow path's thread: handshakes, and the timers of all peers.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::{io, iter};
 
+use adit_control::Reason;
 use adit_net::poll::{Events, Interest, Poller};
+use adit_proto::session::Due;
 use adit_proto::time::Instant;
 
 use crate::handshakes::Admission;
 use crate::lock::Lock;
 use crate::peer::Peer;
 use crate::state::Device;
+use crate::why::Note;
 
 /// Things of one kind that are done before the other kinds have their turn again.
 const BATCH: usize = 32;
@@ -70,6 +74,7 @@ impl Device {
         let Some(due) = session.on_deadline(at, Self::now()) else { return false };
         self.schedule(peer, &mut session);
         drop(session);
+        self.note_due(peer, &due);
         if due.gave_up {
             log::info!("{peer}: does not answer, giving up until there is something to send");
         }
@@ -81,5 +86,20 @@ impl Device {
             self.flush(peer);
         }
         due.initiate
+    }
+
+    fn note_due(&self, peer: &Peer, due: &Due) {
+        let has_answered = due.unanswered && peer.answered_in_vain.swap(false, Relaxed);
+        for (is_so, reason) in [
+            (due.unanswered && !has_answered, Reason::NoAnswer),
+            (due.gave_up, Reason::GaveUp),
+            (due.silent, Reason::PeerSilent),
+        ] {
+            if is_so {
+                let endpoint = peer.session.locked().endpoint().map(|endpoint| endpoint.addr);
+                let note = Note::new(reason).peer(peer);
+                self.note(endpoint.map_or(note, |endpoint| note.at(endpoint)));
+            }
+        }
     }
 }

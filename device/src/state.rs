@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
-use adit_control::PublicKey;
+use adit_control::{PublicKey, Reason};
 use adit_net::netlink::RouteLookup;
 use adit_net::poll::EventFd;
 use adit_net::tun::DEFAULT_MTU;
@@ -25,9 +25,11 @@ use crate::deadlines::Deadlines;
 use crate::endpoint::Endpoint;
 use crate::key_log::KeyLogFile;
 use crate::lock::{Lock, Shared};
+use crate::names::Resolver;
 use crate::outside;
 use crate::peer::Peer;
 use crate::queue::{Arrival, Inbox};
+use crate::why::{Note, Record};
 use crate::worker::Crew;
 
 /// A prefix's peer.
@@ -82,6 +84,7 @@ pub(crate) struct Device {
     /// Counts the changes of the system's routes and addresses.
     pub(crate) routes_changed: AtomicU64,
     pub(crate) route_lookup: Mutex<RouteLookup>,
+    pub(crate) resolver: Resolver,
     pub(crate) inbox: Inbox,
     pub(crate) deadlines: Deadlines,
     /// Wakes the slow path.
@@ -92,6 +95,8 @@ pub(crate) struct Device {
     pub(crate) end: EventFd,
     pub(crate) is_ending: AtomicBool,
     pub(crate) key_log: Option<KeyLogFile>,
+    /// What came to nothing, and why.
+    pub(crate) record: Record,
 }
 
 impl Device {
@@ -110,6 +115,7 @@ impl Device {
             fwmark: AtomicU32::new(0),
             routes_changed: AtomicU64::new(0),
             route_lookup: RouteLookup::open()?.into(),
+            resolver: Resolver::default(),
             inbox: Inbox::default(),
             deadlines: Deadlines::new()?,
             slow_path: EventFd::new()?,
@@ -117,6 +123,7 @@ impl Device {
             end: EventFd::new()?,
             is_ending: AtomicBool::new(false),
             key_log,
+            record: Record::default(),
         })
     }
 
@@ -151,14 +158,27 @@ impl Device {
     /// Hands a handshake message to the slow path, if its mac1 is valid: whoever does not know our public key costs one
     /// hash, and takes nobody's place in the queue. A cookie reply has no mac1, but has to name an index in use.
     pub(crate) fn handshake_arrived(&self, arrival: Arrival) {
-        let is_valid = match &arrival.message {
-            HandshakeMessage::CookieReply(reply) => self.indices.shared().get(reply.receiver()).is_some(),
-            message => message
-                .with_macs()
-                .is_some_and(|message| self.own_key().is_some_and(|own| own.mac1_key.verifies(message))),
+        let from = arrival.from;
+        let queued = match self.flaw(&arrival.message) {
+            Some(reason) => Err(reason),
+            None => self.inbox.push_arrival(arrival).map_err(|_| Reason::HandshakeQueueFull),
         };
-        if is_valid && self.inbox.push_arrival(arrival) {
-            self.slow_path.wake();
+        match queued {
+            Ok(true) => self.slow_path.wake(),
+            Ok(false) => {}
+            Err(reason) => self.note(Note::new(reason).at(from)),
+        }
+    }
+
+    fn flaw(&self, message: &HandshakeMessage) -> Option<Reason> {
+        let Some(message) = message.with_macs() else {
+            let HandshakeMessage::CookieReply(reply) = message else { return Some(Reason::BadHandshake) };
+            let is_known = self.indices.shared().get(reply.receiver()).is_some();
+            return (!is_known).then_some(Reason::UnknownIndex);
+        };
+        match self.own_key() {
+            None => Some(Reason::NoPrivateKey),
+            Some(own) => (!own.mac1_key.verifies(message)).then_some(Reason::BadMac1),
         }
     }
 

@@ -7,6 +7,7 @@ use adit_net::tun::Tun;
 use adit_net::udp::{Bound, UdpSocket, UdpStats};
 
 use crate::control::UdpOffloads;
+use crate::lock::{Lock as _, Shared as _};
 use crate::state::Device;
 
 impl Device {
@@ -29,6 +30,8 @@ impl Device {
         Status {
             workers: workers.get() as u64,
             buffer_bytes: crate::buffer_bytes(workers) as u64,
+            endpoint_names: self.peers.shared().values().filter(|peer| peer.name.locked().is_some()).count()
+                as u64,
             tun_queues: queues,
             tun_vnet_hdr: OffloadState::of(asked.vnet_hdr, agreed.vnet_hdr, works.vnet_hdr),
             tun_read: tun.single.read,

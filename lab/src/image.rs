@@ -16,8 +16,8 @@ use crate::seconds;
 /// The package that depends on the newest cloud kernel, whichever that is.
 const META_PACKAGE: &str = "linux-image-cloud-amd64";
 
-/// Modules whose dependency trees make a machine with a network card and WireGuard.
-const MODULES: [&str; 3] = ["virtio_pci", "virtio_net", "wireguard"];
+/// Modules whose dependency trees make a machine with a network card, WireGuard and TUN devices.
+const MODULES: [&str; 4] = ["virtio_pci", "virtio_net", "wireguard", "tun"];
 
 /// Programs of the host that the machine runs too.
 const PROGRAMS: [&str; 3] = ["busybox", "wg", "iperf3"];
@@ -41,6 +41,21 @@ printf 'ready\\0360\\036' >&3
   printf '\\036%d\\036' $? >&3
 done ) &
 while :; do wait; sleep 1; done
+";
+
+/// Modules for a machine that has its system on a disk.
+const DISK_MODULES: [&str; 3] = ["virtio_pci", "virtio_blk", "ext4"];
+
+/// Goes on with that system.
+const DISK_INIT: &str = "\
+#!/bin/busybox sh
+/bin/busybox --install -s /bin
+export PATH=/bin
+mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
+while read module; do insmod /modules/$module; done < /modules/order
+mkdir /disk; mount -t ext4 /dev/vda /disk
+umount /proc; umount /sys; mount --move /dev /disk/dev
+exec switch_root /disk /sbin/init
 ";
 
 /// What a virtual machine boots: a kernel, and the programs that it has besides those that every machine has.
@@ -87,29 +102,31 @@ impl Image {
         self.tree.join("boot").join(format!("vmlinuz-{}", self.version))
     }
 
+    /// All modules of the kernel: the directory that stands in `/lib/modules`.
+    pub(crate) fn all_modules(&self) -> Result<PathBuf, String> {
+        // So that the directory has the list of them too.
+        modules(&self.tree, &self.version, &DISK_MODULES)?;
+        Ok(self.tree.join("lib/modules").join(&self.version))
+    }
+
     /// Builds the initramfs: a file of its own, for whoever boots it to delete.
     pub(crate) fn build_initramfs(&self) -> Result<PathBuf, String> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let archive = cache().join(format!("initramfs-{}-{number}.gz", std::process::id()));
-        let root = archive.with_extension("d");
-        let _ = fs::remove_dir_all(&root);
-        let built = self.populate(&root).and_then(|()| {
-            let pack = format!(
-                "cd {} && find . | cpio -o -H newc --quiet | gzip -1 > {}",
-                root.display(),
-                archive.display()
-            );
-            succeed(&Cmd::new("sh -c").arg(pack).run())
-        });
-        let _ = fs::remove_dir_all(&root);
-        built.map(|()| archive)
+        build(|root| self.populate(root))
+    }
+
+    /// The same for a machine that has its system on a disk.
+    pub(crate) fn build_disk_initramfs(&self) -> Result<PathBuf, String> {
+        build(|root| {
+            make_directories(root)?;
+            let busybox = find("busybox").ok_or("busybox is not installed")?;
+            copy(&busybox, &root.join("bin/busybox"))?;
+            copy_libraries(&busybox, root)?;
+            self.install(root, &DISK_MODULES, DISK_INIT)
+        })
     }
 
     fn populate(&self, root: &Path) -> Result<(), String> {
-        for dir in ["bin", "dev", "modules", "proc", "sys", "tmp"] {
-            fs::create_dir_all(root.join(dir)).map_err(|e| e.to_string())?;
-        }
+        make_directories(root)?;
         for name in PROGRAMS {
             let program = find(name).ok_or_else(|| format!("{name} is not installed"))?;
             copy(&program, &root.join("bin").join(name))?;
@@ -120,8 +137,13 @@ impl Image {
             copy_stripped(program, &root.join("bin").join(name))?;
             copy_libraries(program, root)?;
         }
+        self.install(root, &MODULES, INIT)
+    }
+
+    /// Puts modules, and what runs first.
+    fn install(&self, root: &Path, names: &[&str], text: &str) -> Result<(), String> {
         let mut order = String::new();
-        for module in modules(&self.tree, &self.version)? {
+        for module in modules(&self.tree, &self.version, names)? {
             let name = install_module(&module, &root.join("modules"))?;
             if !order.lines().any(|l| l == name) {
                 order += &format!("{name}\n");
@@ -129,12 +151,36 @@ impl Image {
         }
         fs::write(root.join("modules/order"), order).map_err(|e| e.to_string())?;
         let init = root.join("init");
-        fs::write(&init, INIT).map_err(|e| e.to_string())?;
+        fs::write(&init, text).map_err(|e| e.to_string())?;
         fs::set_permissions(&init, fs::Permissions::from_mode(0o755)).map_err(|e| e.to_string())
     }
 }
 
-fn cache() -> PathBuf {
+/// Packs what `populate` puts into a directory.
+fn build(populate: impl FnOnce(&Path) -> Result<(), String>) -> Result<PathBuf, String> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let archive = cache().join(format!("initramfs-{}-{number}.gz", std::process::id()));
+    let root = archive.with_extension("d");
+    let _ = fs::remove_dir_all(&root);
+    let built = populate(&root).and_then(|()| {
+        let pack = format!(
+            "cd {} && find . | cpio -o -H newc --quiet | gzip -1 > {}",
+            root.display(),
+            archive.display()
+        );
+        succeed(&Cmd::new("sh -c").arg(pack).run())
+    });
+    let _ = fs::remove_dir_all(&root);
+    built.map(|()| archive)
+}
+
+fn make_directories(root: &Path) -> Result<(), String> {
+    let make = |dir: &str| fs::create_dir_all(root.join(dir)).map_err(|e| e.to_string());
+    ["bin", "dev", "modules", "proc", "sys", "tmp"].into_iter().try_for_each(make)
+}
+
+pub(crate) fn cache() -> PathBuf {
     let target = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/lab");
     std::env::var_os("LAB_CACHE").map_or_else(target, PathBuf::from)
 }
@@ -164,14 +210,14 @@ fn unpack(package: &str, cache: &Path, tree: &Path) -> Result<(), String> {
 }
 
 /// The modules' files in loading order, some of them more than once.
-fn modules(tree: &Path, version: &str) -> Result<Vec<PathBuf>, String> {
+fn modules(tree: &Path, version: &str, names: &[&str]) -> Result<Vec<PathBuf>, String> {
     let kmod = |name: &str| {
         find(name).map(|p| p.display().to_string()).ok_or_else(|| format!("{name} is not installed"))
     };
     let (depmod, modprobe, tree) = (kmod("depmod")?, kmod("modprobe")?, tree.display());
     succeed(&Cmd::new(&format!("{depmod} -b {tree} {version}")).run())?;
     let mut files = Vec::new();
-    for module in MODULES {
+    for module in names {
         // Prints `insmod PATH` for each module and `builtin NAME` for what is in the kernel itself.
         let output = Cmd::new(&format!("{modprobe} -d {tree} -S {version} --show-depends {module}")).run();
         files

@@ -15,9 +15,11 @@
 //! | [`probe`] | ping, iperf3, tcpdump |
 //! | [`flood`] | handshake initiations by the thousand |
 //! | [`refusal`] | a kernel that refuses system calls |
+//! | [`debian`] | a small Debian to install packages in |
 //! | [`vm`] | the Linux kernel's own WireGuard, in a virtual machine |
 
 pub mod cmd;
+pub mod debian;
 pub mod engine;
 pub mod flood;
 mod image;
@@ -31,6 +33,7 @@ pub mod vm;
 pub mod wg;
 
 pub use cmd::{Background, Cmd, Output};
+pub use debian::Debian;
 pub use engine::{Engine, Program};
 pub use image::Image;
 pub use netns::Netns;

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use crate::{engine, seconds};
 
@@ -43,6 +44,14 @@ impl Uapi {
         stream.set_read_timeout(Some(seconds(60)))?;
         stream.set_write_timeout(Some(seconds(60)))?;
         Ok(Uapi { stream: BufReader::new(stream) })
+    }
+
+    /// Replaces the time that an answer may take.
+    ///
+    /// # Panics
+    /// If `limit` is zero.
+    pub fn be_patient_for(&self, limit: Duration) {
+        self.stream.get_ref().set_read_timeout(Some(limit)).expect("a time limit");
     }
 
     /// Writes bytes as they are.

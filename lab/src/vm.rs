@@ -10,6 +10,7 @@ use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use crate::cmd::{Background, Cmd};
+use crate::debian::Debian;
 use crate::image::Image;
 use crate::netns::Netns;
 use crate::require::{Skip, skip};
@@ -114,13 +115,36 @@ impl Vm {
         ns.address(TAP, "10.88.0.1/24");
         ns.address(TAP, "fd88::1/64");
         let socket = std::env::temp_dir().join(format!("{}.console", ns.name()));
-        let keeper = keeper(&ns, &image.kernel(), &initramfs, &socket);
+        let keeper = keeper(&ns, &image.kernel(), &initramfs, None, &socket);
         let console = connect(&socket, &keeper);
         let programs = image.programs().to_vec();
         let vm = Vm { ns, console: Mutex::new(console), programs, _keeper: keeper };
         vm.read_answer(&mut vm.console.lock().expect("nobody holds it yet"));
         vm.ok("ip link set eth0 up; echo 0 > /proc/sys/net/ipv6/conf/eth0/accept_dad");
         vm.ok("ip addr add 10.88.0.2/24 dev eth0 && ip addr add fd88::2/64 dev eth0");
+        Ok(vm)
+    }
+
+    /// Boots a Debian as it is now, with systemd, and returns when it takes commands: in a minute or two. What is done to
+    /// it there is not done here.
+    ///
+    /// # Errors
+    /// What there is no way to boot with, in words.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    pub fn boot_debian(debian: &Debian) -> Result<Vm, String> {
+        let image = Image::obtain()?;
+        let initramfs = image.build_disk_initramfs()?;
+        let disk = debian.build_disk(&image.all_modules()?)?;
+        let ns = Netns::new();
+        ns.ip(&format!("tuntap add mode tap {TAP}"));
+        let socket = std::env::temp_dir().join(format!("{}.console", ns.name()));
+        let keeper = keeper(&ns, &image.kernel(), &initramfs, Some(&disk), &socket);
+        let console = connect(&socket, &keeper);
+        console.set_read_timeout(Some(seconds(300))).expect("a time limit");
+        let vm = Vm { ns, console: Mutex::new(console), programs: Vec::new(), _keeper: keeper };
+        vm.read_answer(&mut vm.console.lock().expect("nobody holds it yet"));
         Ok(vm)
     }
 
@@ -166,11 +190,17 @@ fn read_field(console: &mut UnixStream) -> String {
     }
 }
 
-fn keeper(ns: &Netns, kernel: &Path, initramfs: &Path, socket: &Path) -> Background {
-    let files = format!("{} {}", socket.display(), initramfs.display());
+fn keeper(ns: &Netns, kernel: &Path, initramfs: &Path, disk: Option<&Path>, socket: &Path) -> Background {
+    let mut files = format!("{} {}", socket.display(), initramfs.display());
+    let mut drive = String::new();
+    if let Some(disk) = disk {
+        files += &format!(" {}", disk.display());
+        drive = format!("-drive file={},format=raw,if=virtio,cache=unsafe", disk.display());
+    }
+    let memory = if disk.is_some() { "512M" } else { "256M" };
     let machine = format!(
-        "qemu-system-x86_64 -accel tcg -cpu max -m 256M -display none -monitor none -no-reboot -nodefaults \
-         -kernel {} -initrd {} -serial null -serial unix:{},server=on,wait=off \
+        "qemu-system-x86_64 -accel tcg -cpu max -m {memory} -display none -monitor none -no-reboot -nodefaults \
+         {drive} -kernel {} -initrd {} -serial null -serial unix:{},server=on,wait=off \
          -nic tap,ifname={TAP},script=no,downscript=no,model=virtio-net-pci",
         kernel.display(),
         initramfs.display(),

@@ -1,5 +1,7 @@
 //! The two clocks of WireGuard: one for its timers, one for its timestamps (whitepaper §6.1, §5.1).
 
+use std::time::Duration;
+
 use nix::time::{ClockId, clock_gettime};
 
 const NANOS_PER_SEC: u64 = 1_000_000_000;
@@ -11,6 +13,13 @@ const NANOS_PER_SEC: u64 = 1_000_000_000;
 pub fn boottime_ns() -> u64 {
     let (seconds, nanos) = read(ClockId::CLOCK_BOOTTIME);
     seconds * NANOS_PER_SEC + u64::from(nanos)
+}
+
+/// How long the machine has been suspended since it was booted, to within the time between two system calls.
+pub fn suspended() -> Duration {
+    let monotonic = read(ClockId::CLOCK_MONOTONIC);
+    let running = monotonic.0 * NANOS_PER_SEC + u64::from(monotonic.1);
+    Duration::from_nanos(boottime_ns().saturating_sub(running))
 }
 
 /// Seconds and nanoseconds since 1970 UTC: `CLOCK_REALTIME`, which the administrator may set back.

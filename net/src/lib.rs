@@ -6,6 +6,8 @@
 pub mod checksum;
 pub mod child;
 pub mod clock;
+pub mod clock_watch;
+pub mod dns;
 pub mod netlink;
 pub mod netns;
 pub mod packet;
@@ -15,6 +17,7 @@ pub mod process;
 pub mod resolve;
 pub mod segment;
 pub mod tcp;
+pub mod terminal;
 pub mod tun;
 pub mod udp;
 pub mod unix;

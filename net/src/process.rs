@@ -108,7 +108,7 @@ fn await_child(child: Pid, mut pipe: File) -> io::Result<i32> {
     }
 }
 
-/// The signals that a daemon answers to.
+/// The signals that programs here answer to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// `SIGTERM`: end.
@@ -117,10 +117,17 @@ pub enum Signal {
     Interrupt,
     /// `SIGHUP`: whatever the daemon makes of it.
     Hangup,
+    /// `SIGCHLD`: a program that this one has started has ended.
+    Child,
+    /// `SIGWINCH`: the terminal has another size.
+    Resize,
+    /// `SIGCONT`: the process was stopped, and goes on.
+    Continue,
 }
 
 impl Signal {
-    const ALL: [Self; 3] = [Self::Terminate, Self::Interrupt, Self::Hangup];
+    const ALL: [Self; 6] =
+        [Self::Terminate, Self::Interrupt, Self::Hangup, Self::Child, Self::Resize, Self::Continue];
 
     /// The exit code with which a shell reports a process that the signal ended: 128 and the signal's number.
     #[must_use]
@@ -147,6 +154,9 @@ impl Signal {
             Self::Terminate => signal::Signal::SIGTERM,
             Self::Interrupt => signal::Signal::SIGINT,
             Self::Hangup => signal::Signal::SIGHUP,
+            Self::Child => signal::Signal::SIGCHLD,
+            Self::Resize => signal::Signal::SIGWINCH,
+            Self::Continue => signal::Signal::SIGCONT,
         }
     }
 }

@@ -1,13 +1,18 @@
-//! The control socket as a file: made so that nobody else can open it, and watched, since its removal means the end.
+//! The control socket as a file: made so that nobody else can open it, and watched, since its removal means the end; and
+//! connecting to one that somebody else made.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixListener;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::socket::sockopt::SendTimeout;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket};
 use nix::sys::stat::{Mode, umask};
+use nix::sys::time::{TimeVal, TimeValLike};
 
 /// Binds a socket that only its owner can connect to, from its first moment on.
 ///
@@ -21,6 +26,19 @@ pub fn bind_private(path: &Path) -> io::Result<UnixListener> {
     let result = UnixListener::bind(path);
     umask(previous);
     result
+}
+
+/// Connects to the socket at `path`, and waits at most `patience` for its server to take as many connections that one more
+/// has room in its queue: [`UnixStream::connect`] waits for ever.
+///
+/// # Errors
+/// `WouldBlock` when that took longer; else what connect(2) says.
+pub fn connect_within(path: &Path, patience: Duration) -> io::Result<UnixStream> {
+    let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    let millis = i64::try_from(patience.as_millis()).unwrap_or(i64::MAX);
+    setsockopt(&socket, SendTimeout, &TimeVal::milliseconds(millis))?;
+    connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(socket.into())
 }
 
 /// Tells when a file was removed, renamed or replaced; what happens to others in its directory wakes nobody.
@@ -68,6 +86,7 @@ impl AsFd for FileWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::sys::socket::{Backlog, listen};
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
@@ -92,5 +111,27 @@ mod tests {
             [&path, &other].map(fs::remove_file).into_iter().for_each(drop);
         }
         fs::remove_dir(&directory).expect("empty");
+    }
+
+    #[test]
+    fn a_full_queue_is_not_waited_for_longer_than_wanted() {
+        let path = std::env::temp_dir().join(format!("adit-unix-full-{}.sock", std::process::id()));
+        let listener = UnixListener::bind(&path).unwrap();
+        listen(&listener, Backlog::new(1).unwrap()).unwrap();
+        let mut waiting = Vec::new();
+        let error = loop {
+            match connect_within(&path, Duration::from_millis(50)) {
+                Ok(stream) => waiting.push(stream),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        assert!(!waiting.is_empty());
+        let (served, _) = listener.accept().unwrap();
+        connect_within(&path, Duration::from_millis(50)).unwrap();
+        drop((served, listener));
+        fs::remove_file(&path).unwrap();
+        let error = connect_within(&path, Duration::from_millis(50)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 }

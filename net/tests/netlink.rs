@@ -174,15 +174,23 @@ fn the_way_follows_the_routes() {
         network.config.add_address(left, ip("192.0.2.1"), 24).unwrap();
         network.config.add_address(right, ip("198.51.100.1"), 24).unwrap();
         let mut lookup = RouteLookup::open().unwrap();
-        let way = |ifindex, source| Some(Route { ifindex, source: Some(ip(source)), mtu: None });
+        let by = |ifindex, source, gateway: Option<&str>| {
+            Some(Route { ifindex, source: Some(ip(source)), gateway: gateway.map(ip), mtu: None })
+        };
 
-        assert_eq!(lookup.route(ip("192.0.2.9"), None, 0).unwrap(), way(left, "192.0.2.1"));
+        assert_eq!(lookup.route(ip("192.0.2.9"), None, 0).unwrap(), by(left, "192.0.2.1", None));
         assert_eq!(lookup.route(ip("203.0.113.1"), None, 0).unwrap(), None);
         network.config.add_route(left, ip("203.0.113.0"), 24, Some(ip("192.0.2.9"))).unwrap();
-        assert_eq!(lookup.route(ip("203.0.113.1"), None, 0).unwrap(), way(left, "192.0.2.1"));
+        assert_eq!(
+            lookup.route(ip("203.0.113.1"), None, 0).unwrap(),
+            by(left, "192.0.2.1", Some("192.0.2.9"))
+        );
         // A longer prefix by the other interface is the better way.
         network.config.add_route(right, ip("203.0.113.1"), 32, Some(ip("198.51.100.9"))).unwrap();
-        assert_eq!(lookup.route(ip("203.0.113.1"), None, 0).unwrap(), way(right, "198.51.100.1"));
+        assert_eq!(
+            lookup.route(ip("203.0.113.1"), None, 0).unwrap(),
+            by(right, "198.51.100.1", Some("198.51.100.9"))
+        );
         let pinned = lookup.route(ip("203.0.113.1"), Some(ip("192.0.2.1")), 0).unwrap().unwrap();
         assert_eq!((pinned.ifindex, pinned.source), (right, Some(ip("192.0.2.1"))));
         assert_eq!(
@@ -357,8 +365,14 @@ fn routes_of_other_tables_are_told() {
         for (table, destination, prefix_len) in
             [(51820, "0.0.0.0", 0), (254, "192.0.2.0", 24), (51821, "::", 0)]
         {
-            let entry =
-                Entry { table, ifindex: Some(left), destination: ip(destination), prefix_len, mtu: None };
+            let entry = Entry {
+                table,
+                ifindex: Some(left),
+                destination: ip(destination),
+                prefix_len,
+                mtu: None,
+                is_kernels: false,
+            };
             assert!(routes.contains(&entry), "{entry:?} in {routes:?}");
         }
     });

@@ -68,12 +68,15 @@ pub struct LoggedKeys<'a> {
 /// Why a handshake message was not taken or made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum HandshakeError {
-    /// The AEAD rejected a field, or the message answers no pending initiation.
+    /// The AEAD rejected a field. In a response to our initiation the only one is nothing, sealed with what the preshared key
+    /// was mixed into.
     Unauthenticated,
+    /// The message answers no pending initiation.
+    NotAwaited,
     /// A Diffie-Hellman result was zero: one of the public keys is of low order.
     ZeroSharedSecret,
-    /// The timestamp is not greater than the greatest seen: a replay, or the peer's clock went backwards.
-    StaleTimestamp,
+    /// The timestamp, this one, is not greater than the greatest seen: a replay, or the peer's clock went backwards.
+    StaleTimestamp(Tai64n),
     /// Another initiation of this peer was consumed within the last 20 ms.
     TooSoon,
 }
@@ -383,7 +386,7 @@ impl Handshake {
         let timestamp = symmetric.decrypt_and_hash(&key, &opened.encrypted_timestamp)?;
         let timestamp = Tai64n::from_bytes(timestamp);
         if timestamp <= self.timestamps.received {
-            return Err(HandshakeError::StaleTimestamp);
+            return Err(HandshakeError::StaleTimestamp(timestamp));
         }
         let interval = Duration::from_secs(1) / INITIATIONS_PER_SECOND;
         if self.last_initiation_consumed.is_some_and(|last| !now.has_reached(last, interval)) {
@@ -465,11 +468,11 @@ impl Handshake {
         message: &'a Response,
         now: Instant,
     ) -> Result<Completing<'a>, HandshakeError> {
-        let pending = self.pending.as_ref().ok_or(HandshakeError::Unauthenticated)?;
+        let pending = self.pending.as_ref().ok_or(HandshakeError::NotAwaited)?;
         // Nobody waits this long for an answer, but somebody may have kept one back.
         let is_stale = now.has_reached(pending.created, REKEY_ATTEMPT_TIME);
         if is_stale || pending.index != message.receiver() {
-            return Err(HandshakeError::Unauthenticated);
+            return Err(HandshakeError::NotAwaited);
         }
         Ok(Completing { identity, message, ephemeral: pending.ephemeral.clone() })
     }
@@ -483,7 +486,7 @@ impl Handshake {
         let Ready { step: Completing { message, ephemeral, .. }, shared: [ee, se] } = completing;
         // The initiation may have been answered, forgotten or replaced meanwhile.
         let pending = self.pending.as_ref().filter(|pending| Arc::ptr_eq(&pending.ephemeral, &ephemeral));
-        let pending = pending.ok_or(HandshakeError::Unauthenticated)?;
+        let pending = pending.ok_or(HandshakeError::NotAwaited)?;
         let mut symmetric = pending.symmetric.clone();
         // e
         symmetric.mix_ephemeral(message.unencrypted_ephemeral());

@@ -82,6 +82,11 @@ impl Opened {
         &self.keypair
     }
 
+    /// Whether the message at `position` is authentic.
+    pub fn is_authentic(&self, position: usize) -> bool {
+        self.authentic >> position & 1 != 0
+    }
+
     /// The authentic messages, in order.
     pub(crate) fn messages(&self) -> impl Iterator<Item = Authentic> {
         let mut left = self.authentic;

@@ -104,8 +104,12 @@ pub struct Received {
 pub struct Due {
     /// An initiation is to be sent.
     pub initiate: bool,
+    /// An initiation was not answered in time, or the answer was not taken.
+    pub unanswered: bool,
     /// The peer did not answer for a minute and a half.
     pub gave_up: bool,
+    /// Data was sent, and nothing came back since.
+    pub silent: bool,
     /// A keepalive was staged: flush.
     pub flush: bool,
     /// The pending initiation is to be forgotten too.
@@ -128,6 +132,8 @@ pub struct Session<E> {
     last_sent_initiation: Option<Instant>,
     initiation_requested: bool,
     sent_lastminute_handshake: bool,
+    /// Initiations sent since the peer was last heard.
+    unanswered: u32,
     /// The deadline that the slow path knows of.
     scheduled: Option<Instant>,
 }
@@ -146,6 +152,7 @@ impl<E> Default for Session<E> {
             last_sent_initiation: None,
             initiation_requested: false,
             sent_lastminute_handshake: false,
+            unanswered: 0,
             scheduled: None,
         }
     }
@@ -199,6 +206,7 @@ impl<E: Endpoint> Session<E> {
         self.staged.purge();
         self.last_sent_handshake = None;
         self.initiation_requested = false;
+        self.unanswered = 0;
         // Whoever drops the deadlines of a stopped peer is told the next one.
         self.scheduled = None;
         self.clear_keypairs()
@@ -213,6 +221,24 @@ impl<E: Endpoint> Session<E> {
         }
     }
 
+    /// Whether somebody counts on the session, or did at `now`: it has a key, waits for one, or is to be kept alive.
+    pub fn is_in_use(&self, now: Instant) -> bool {
+        let has_key = self.current.as_ref().is_some_and(|slot| !slot.keypair.is_expired(now));
+        let is_wanted = self.timers.keepalive_interval().is_some() || self.timers.awaits_response();
+        self.timers.is_running() && (has_key || is_wanted)
+    }
+
+    /// The way to the peer may be another: asks for a handshake `at`, or as soon after that as one may be.
+    pub fn refresh(&mut self, at: Instant) {
+        let due = self.last_sent_handshake.map(|last| last + REKEY_TIMEOUT);
+        self.timers.handshake_asked_for(due.map_or(at, |due| at.max(due)));
+    }
+
+    /// How many initiations were sent since the peer was last heard.
+    pub fn unanswered_initiations(&self) -> u32 {
+        self.unanswered
+    }
+
     /// The next deadline, when it is earlier than the one that was last reported here.
     pub fn wake(&mut self) -> Option<Instant> {
         let next = self.timers.next()?;
@@ -221,6 +247,11 @@ impl<E: Endpoint> Session<E> {
         }
         self.scheduled = Some(next);
         Some(next)
+    }
+
+    /// Since when the peer could have confirmed the session that our last response made, and has not.
+    pub fn unconfirmed_since(&self) -> Option<Instant> {
+        self.next.as_ref().map(|next| next.keypair.birth())
     }
 
     fn clear_keypairs(&mut self) -> Vec<u32> {
@@ -349,7 +380,7 @@ impl<E: Endpoint> Session<E> {
     /// Whether an initiation is to be sent now. At most one in [`REKEY_TIMEOUT`], whatever the traffic; and none to a
     /// peer whose endpoint is not known.
     fn request_initiation(&mut self, attempt: Attempt, now: Instant) -> bool {
-        if attempt == Attempt::First {
+        if attempt != Attempt::Retry {
             self.timers.handshake_wanted();
         }
         if self.initiation_requested || self.endpoint.is_none() || !self.handshake_is_due(now) {
@@ -379,6 +410,7 @@ impl<E: Endpoint> Session<E> {
         self.timers.any_authenticated_packet_sent();
         self.timers.handshake_initiated(now, rng);
         self.last_sent_initiation = Some(now);
+        self.unanswered = self.unanswered.saturating_add(1);
     }
 
     /// A response is about to be sent: its keypair waits for confirmation. Returns the indices that are no longer in
@@ -427,6 +459,7 @@ impl<E: Endpoint> Session<E> {
     /// An authentic handshake message came from `endpoint`.
     pub fn handshake_received(&mut self, endpoint: E, now: Instant) {
         self.endpoint = Some(endpoint);
+        self.unanswered = 0;
         self.timers.any_authenticated_packet_received();
         self.timers.any_authenticated_packet_traversal(now);
     }
@@ -454,6 +487,7 @@ impl<E: Endpoint> Session<E> {
         }
         self.confirm(opened.keypair(), &mut received);
         received.initiate = self.keep_key_fresh(now);
+        self.unanswered = 0;
         self.timers.any_authenticated_packet_received();
         self.timers.any_authenticated_packet_traversal(now);
         if has_data {
@@ -501,12 +535,20 @@ impl<E: Endpoint> Session<E> {
         }
         self.scheduled = None;
         let expired = self.timers.expire(now);
-        let mut due = Due { gave_up: expired.give_up, ..Due::default() };
+        let mut due = Due {
+            unanswered: expired.unanswered,
+            gave_up: expired.give_up,
+            silent: expired.initiate == Some(Attempt::First),
+            ..Due::default()
+        };
         if expired.give_up {
             self.staged.purge();
         }
         if let Some(attempt) = expired.initiate {
-            self.clear_source();
+            if attempt != Attempt::Asked {
+                // The source address that was used so far may be the trouble.
+                self.clear_source();
+            }
             due.initiate = self.request_initiation(attempt, now);
         }
         if expired.zero_key_material {

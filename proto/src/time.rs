@@ -63,6 +63,13 @@ impl Tai64n {
         &self.0
     }
 
+    /// How much later than `earlier` it is; zero when it is not.
+    pub fn since(&self, earlier: &Tai64n) -> Duration {
+        let nanos = |(seconds, nanos): (u64, u32)| u128::from(seconds) * 1_000_000_000 + u128::from(nanos);
+        let nanos = nanos(self.split()).saturating_sub(nanos(earlier.split()));
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
     /// The next timestamp that differs after rounding.
     pub(crate) fn successor(self) -> Self {
         let (seconds, nanos) = self.split();
@@ -103,6 +110,10 @@ mod tests {
         assert_eq!(a.as_bytes()[..8], (0x4000_0000_0000_000a_u64 + 1_600_000_000).to_be_bytes());
         assert_eq!(a.split().1 % (1 << 24), 0);
         assert!(a.successor() > a);
+        let b = Tai64n::from_unix(1_600_000_060, 123_456_789);
+        assert_eq!((b.since(&a), a.since(&b)), (Duration::from_mins(1), Duration::ZERO));
+        // What a peer sends need be no time at all.
+        assert_eq!(Tai64n::from_bytes([0xff; 12]).since(&Tai64n::default()), Duration::from_nanos(u64::MAX));
         let mut t = a;
         for _ in 0..200 {
             let next = t.successor();

@@ -22,8 +22,10 @@ use crate::time::Instant;
 /// What the timers that were reached ask for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Expired {
-    /// Send an initiation; the source address that was used so far may be the trouble.
+    /// Send an initiation.
     pub initiate: Option<Attempt>,
+    /// The last initiation was not answered: it is sent again, or the peer given up.
+    pub unanswered: bool,
     /// Send a keepalive, or what is staged.
     pub keepalive: bool,
     /// The peer does not answer: drop what is staged.
@@ -39,6 +41,8 @@ pub enum Attempt {
     First,
     /// The last initiation was not answered.
     Retry,
+    /// The way to the peer has changed, which says nothing against the source address.
+    Asked,
 }
 
 /// A peer's deadlines. While the interface is down none is armed.
@@ -50,6 +54,8 @@ pub struct Timers {
     new_handshake: Option<Instant>,
     zero_key_material: Option<Instant>,
     persistent_keepalive: Option<Instant>,
+    /// Not the paper's: when somebody has asked for a new handshake, whatever is received until then.
+    asked_for: Option<Instant>,
     handshake_attempts: u32,
     keepalive_interval: Option<Duration>,
 }
@@ -93,6 +99,7 @@ impl Timers {
             self.new_handshake,
             self.zero_key_material,
             self.persistent_keepalive,
+            self.asked_for,
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -139,8 +146,19 @@ impl Timers {
         self.handshake_attempts = 0;
     }
 
+    /// A new handshake is asked for, to begin `at`.
+    pub fn handshake_asked_for(&mut self, at: Instant) {
+        self.asked_for = self.arm(self.asked_for.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// Whether an initiation was sent that may still be answered.
+    pub fn awaits_response(&self) -> bool {
+        self.retransmit_handshake.is_some()
+    }
+
     /// An initiation was sent.
     pub fn handshake_initiated(&mut self, now: Instant, rng: &mut dyn CryptoRng) {
+        self.asked_for = None;
         self.retransmit_handshake = self.arm(now + REKEY_TIMEOUT + jitter(rng));
     }
 
@@ -158,7 +176,11 @@ impl Timers {
     /// Takes the deadlines that are reached at `now`.
     pub fn expire(&mut self, now: Instant) -> Expired {
         let mut expired = Expired::default();
+        if take_due(&mut self.asked_for, now) {
+            expired.initiate = Some(Attempt::Asked);
+        }
         if take_due(&mut self.retransmit_handshake, now) {
+            expired.unanswered = true;
             if self.handshake_attempts > MAX_TIMER_HANDSHAKES {
                 expired.give_up = true;
                 self.send_keepalive = None;

@@ -1,22 +1,18 @@
 //! What is seen meanwhile: on a terminal a line that is drawn again and again, elsewhere a line per second.
 
-use std::env;
 use std::fmt::{self, Display};
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
 use super::error::{Stop, cannot};
 use super::transfer::SAMPLE_INTERVAL;
+use crate::terminal::{self, BOLD, CYAN, RESET, plot};
 
-const BOLD: &str = "\x1b[1m";
-const CYAN: &str = "\x1b[36m";
-const RESET: &str = "\x1b[0m";
 /// To the line's beginning, and clear it.
 const REDRAW: &str = "\r\x1b[2K";
 /// Columns of the first word of a line.
 const LABEL_WIDTH: usize = 12;
 /// Samples that the plot shows, a column each.
 const PLOT_WIDTH: usize = 40;
-const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -40,10 +36,9 @@ pub(super) struct Screen {
 impl Screen {
     /// As standard output allows, and NO_COLOR (<https://no-color.org>).
     pub(super) fn new() -> Self {
-        let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
-        let terminal = io::stdout().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let terminal = terminal::is_output();
         let kind = if terminal { Kind::Terminal } else { Kind::Lines };
-        Self { kind, color: terminal && !is_set("NO_COLOR"), open: None }
+        Self { kind, color: terminal && !terminal::no_color(), open: None }
     }
 
     /// Shows nothing but what is [printed](Screen::print).
@@ -92,7 +87,8 @@ impl Screen {
         }
         self.open = Some(label);
         let shown = &samples[samples.len().saturating_sub(PLOT_WIDTH)..];
-        let plot = self.paint(CYAN, plot(shown));
+        let top = shown.iter().copied().fold(0.0, f64::max);
+        let plot = self.paint(CYAN, plot(shown, top));
         let now = samples.last().unwrap_or(&0.0);
         write(format_args!("{REDRAW}{}{plot} {now:.2} Gb/s", self.label(label)))
     }
@@ -136,24 +132,4 @@ impl Screen {
 fn write(text: fmt::Arguments<'_>) -> Result<(), Stop> {
     let mut stdout = io::stdout().lock();
     stdout.write_fmt(text).and_then(|()| stdout.flush()).map_err(cannot("write the output"))
-}
-
-/// A bar for each sample, the highest one full.
-fn plot(samples: &[f64]) -> String {
-    let top = samples.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
-    let bar = |sample: &f64| BARS[((sample / top * BARS.len() as f64) as usize).min(BARS.len() - 1)];
-    samples.iter().map(bar).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_highest_bar_is_full() {
-        assert_eq!(plot(&[0.0, 1.0, 2.0, 4.0]), "▁▃▅█");
-        assert_eq!(plot(&[3.0, 3.0]), "██");
-        assert_eq!(plot(&[0.0, 0.0]), "▁▁");
-        assert_eq!(plot(&[]), "");
-    }
 }

@@ -31,8 +31,9 @@ fn other() -> Option<String> {
     env::var(USERSPACE_IMPLEMENTATION).ok().filter(|program| !program.is_empty())
 }
 
-/// The command that starts it.
-pub(super) fn command(interface: &str) -> io::Result<Command> {
+/// The command that starts it. In the background, it returns when the interface is ready.
+pub(super) fn command(interface: &str, in_foreground: bool) -> io::Result<Command> {
+    let is_own = other().is_none();
     let mut command = match other() {
         // Not every program knows that what comes after `--` is no option.
         Some(_) if interface.starts_with('-') => {
@@ -43,12 +44,18 @@ pub(super) fn command(interface: &str) -> io::Result<Command> {
         // Whatever this program is called, the daemon is called adit.
         None => {
             let mut own = Command::new(env::current_exe()?);
-            // Whatever the interface is called, that is a name and neither an option nor a subcommand.
-            own.arg0("adit").arg("--");
+            own.arg0("adit");
             own
         }
     };
-    // It is to return when the interface is ready.
+    if in_foreground {
+        // Who presses Ctrl-C asks this process to end, which takes the interface down first.
+        command.arg("-f").process_group(0);
+    }
+    if is_own {
+        // Whatever the interface is called, that is a name and neither an option nor a subcommand.
+        command.arg("--");
+    }
     command.arg(interface).env_remove("WG_PROCESS_FOREGROUND");
     Ok(command)
 }

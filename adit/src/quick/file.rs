@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use adit_control::conf::{self, Draft, Mode};
 use adit_control::quick::{self, Config};
 
-use super::Failed;
+use super::{Failed, credentials};
 use crate::wg;
 
 /// Everybody who is neither the owner nor of the group.
@@ -47,16 +47,44 @@ impl File {
             wg::tell(error.display(&path.to_string_lossy()));
             Failed(1)
         })?;
-        Ok(File { interface, path, config })
+        let file = File { interface, path, config };
+        if file.config.save {
+            file.check_savable()?;
+        }
+        Ok(file)
+    }
+
+    /// What saving would write must not be what somebody else keeps, or keeps secret.
+    pub(super) fn check_savable(&self) -> Result<(), Failed> {
+        let File { interface, path, config } = self;
+        let why = if credentials::holds(path) {
+            "it is a credential, and not to be written"
+        } else if credentials::has_private_key(interface) && !has_private_key(config) {
+            "the private key would go into it, which a credential keeps"
+        } else {
+            return Ok(());
+        };
+        Err(Failed::because(format_args!(
+            "{}: cannot be saved to: {why}; leave SaveConfig out",
+            path.display()
+        )))
     }
 
     /// What the file says to `wg`.
     pub(super) fn draft(&self) -> Result<Draft, Failed> {
-        conf::read(&self.config.rest, Mode::Addition).map_err(|error| {
+        let mut draft = conf::read(&self.config.rest, Mode::Addition).map_err(|error| {
             wg::tell(error.display(&self.path.to_string_lossy()));
             Failed(1)
-        })
+        })?;
+        if draft.set.private_key.is_none() {
+            draft.set.private_key = credentials::private_key(&self.interface)?.map(Some);
+        }
+        Ok(draft)
     }
+}
+
+fn has_private_key(config: &Config) -> bool {
+    conf::read(&config.rest, Mode::Addition).is_ok_and(|draft| draft.set.private_key.is_some())
 }
 
 /// Whether the file of an interface or path can be read without more rights, if there is one.
@@ -65,20 +93,25 @@ pub(super) fn is_readable(name: &str) -> bool {
     !matches!(fs::File::open(path), Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied)
 }
 
-fn path(name: &str) -> PathBuf {
+/// The file of an interface, or the file of that name.
+pub(crate) fn path(name: &str) -> PathBuf {
     match is_interface_name(name) {
-        true => PathBuf::from(format!("/etc/wireguard/{name}.conf")),
+        true => {
+            let file = || PathBuf::from(format!("/etc/wireguard/{name}.conf"));
+            credentials::conf(name).unwrap_or_else(file)
+        }
         false => PathBuf::from(name),
     }
 }
 
 /// The interface that a file of this name is for.
-fn interface(path: &Path) -> Option<String> {
+pub(crate) fn interface(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?.strip_suffix(".conf")?;
     is_interface_name(name).then(|| name.to_owned())
 }
 
-fn is_interface_name(name: &str) -> bool {
+/// Whether wg-quick takes it for the name of an interface.
+pub(crate) fn is_interface_name(name: &str) -> bool {
     (1..=15).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_=+.-".contains(&byte))
 }
@@ -88,7 +121,8 @@ fn is_world_accessible(path: &Path) -> bool {
     others(path) & path.parent().map_or(OTHERS, others) != 0
 }
 
-fn table_number(name: &str) -> Option<u32> {
+/// The number of a routing table of that name.
+pub(crate) fn table_number(name: &str) -> Option<u32> {
     let builtin = match name {
         "main" => 254,
         "default" => 253,

@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use adit_control::quick::dns::{Manager, made_for};
+use adit_control::quick::reload::Present;
 use adit_control::quick::{Firewall, Remains, Rule, System};
 use adit_control::{Get, Prefix};
 use adit_net::netlink::{self, Config, Entry, RouteLookup, if_index};
@@ -13,6 +14,7 @@ use super::{Failed, programs, record, resolv_conf};
 use crate::wg;
 
 const MAIN: u32 = 254;
+const LOCAL: u32 = 255;
 
 /// As far as plans for the interface depend on it, whose device is like this.
 pub(super) fn system(interface: &str, device: &Get) -> Result<System, Failed> {
@@ -43,6 +45,37 @@ fn read_system(interface: &str, device: &Get) -> io::Result<System> {
         src_valid_mark: record::src_valid_mark() && !record::is_src_valid_mark_noted(interface),
         firewall: if programs::find("nft").is_some() { Firewall::Nft } else { Firewall::Iptables },
         dns: manager(),
+    })
+}
+
+/// The interface as it is, whose device is like this.
+pub(super) fn present(
+    interface: &str,
+    device: Get,
+    config: &adit_control::quick::Config,
+) -> Result<Present, Failed> {
+    read_present(interface, device, config)
+        .map_err(|error| Failed::because(format_args!("cannot ask the kernel: {}", wg::reason(&error))))
+}
+
+fn read_present(interface: &str, device: Get, config: &adit_control::quick::Config) -> io::Result<Present> {
+    let mut system = Config::open()?;
+    let own = if_index(interface)?;
+    let routes = system.routes()?.into_iter();
+    let routes =
+        routes.filter(|entry| entry.ifindex == Some(own) && !entry.is_kernels && entry.table != LOCAL);
+    let is_kernels = |ip: &IpAddr| match ip {
+        IpAddr::V6(v6) => v6.is_unicast_link_local() && !config.addresses.iter().any(|own| own.ip == *ip),
+        IpAddr::V4(_) => false,
+    };
+    Ok(Present {
+        device,
+        routes: routes
+            .filter_map(|entry| Some((Prefix::new(entry.destination, entry.prefix_len)?, entry.table)))
+            .collect(),
+        addresses: system.addresses(own)?.into_iter().filter(|(ip, _)| !is_kernels(ip)).collect(),
+        mtu: system.mtu(own)?,
+        dns: name_servers(interface),
     })
 }
 

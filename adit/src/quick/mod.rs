@@ -3,12 +3,14 @@
 //! `adit` is `wg-quick` when it is called by that name, through a link; `adit up` and so on are the same. What is done is
 //! decided by `adit_control::quick`; this reads the system and carries the plans out.
 
+mod credentials;
 mod engine;
-mod file;
+pub(crate) mod file;
+mod foreground;
 mod look;
 mod programs;
 mod record;
-mod replace;
+mod reload;
 mod resolv_conf;
 mod run;
 mod save;
@@ -27,14 +29,25 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use self::engine::Engine;
 use self::file::File;
 use self::run::Runner;
+use crate::cli::Program;
 use crate::wg;
 
-/// The interface of `wg-quick`.
+/// Set up a WireGuard interface from one file
+///
+/// Makes of one file an interface with its keys and peers, its addresses, routes, name servers and
+/// MTU, and takes all of that back. When a step fails, the steps before it are undone. A tunnel that
+/// takes all traffic gets a routing table of its own, and packets for its addresses come through it
+/// alone.
 #[derive(Parser)]
-#[command(name = "wg-quick", about = "Set up a WireGuard interface from one file")]
+#[command(name = "wg-quick", verbatim_doc_comment, override_usage = "wg-quick <COMMAND> [OPTIONS] NAME|FILE")]
 struct Cli {
     #[command(subcommand)]
     invocation: Invocation,
+}
+
+/// How `wg-quick` is called.
+pub(crate) fn definition() -> clap::Command {
+    Cli::command()
 }
 
 /// A subcommand of `adit`, or of `wg-quick`.
@@ -44,6 +57,8 @@ pub(crate) enum Invocation {
     Up(Up),
     /// Take it down, and undo all of that
     Down(Change),
+    /// Apply a file that has changed; peers that stay keep their sessions
+    Reload(Change),
     /// Write an interface's state into its file
     Save(Which),
     /// Print a file without what only wg-quick understands
@@ -57,6 +72,9 @@ pub(crate) struct Up {
     /// Who moves the packets
     #[arg(long, value_enum, default_value_t)]
     engine: Engine,
+    /// Stay until asked to end, and take it down then: for service managers, which are told when it is up
+    #[arg(long, conflicts_with = "dry_run")]
+    foreground: bool,
 }
 
 #[derive(Args)]
@@ -70,10 +88,13 @@ pub(crate) struct Change {
 
 #[derive(Args)]
 pub(crate) struct Which {
-    /// An interface, whose file is /etc/wireguard/INTERFACE.conf, or a file called INTERFACE.conf
-    #[arg(value_name = "INTERFACE")]
+    /// The interface: NAME for the file /etc/wireguard/NAME.conf, or a file called NAME.conf
+    #[arg(value_name = "NAME|FILE")]
     name: String,
 }
+
+/// What `up --foreground` exits with when its file cannot be used: `EX_CONFIG` of sysexits.h.
+const UNUSABLE: u8 = 78;
 
 /// It failed, and standard error says why. It carries what to exit with.
 struct Failed(u8);
@@ -109,7 +130,7 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
     match Cli::try_parse_from(args) {
         Ok(cli) => cli.invocation.run(),
         Err(error) if asks || error.kind() == clap::error::ErrorKind::DisplayHelp => {
-            wg::tell(Cli::command().render_long_help().to_string().trim_end());
+            wg::tell(Program::WgQuick.definition().render_long_help().to_string().trim_end());
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -123,7 +144,10 @@ impl Invocation {
     pub(crate) fn run(&self) -> ExitCode {
         let done = self.become_root().and_then(|()| match self {
             Invocation::Up(up) => bring_up(up),
-            Invocation::Down(change) => take_down(change),
+            Invocation::Down(change) => {
+                File::read(&change.which.name).and_then(|file| take_down(&file, change.dry_run))
+            }
+            Invocation::Reload(change) => reload::reload(change),
             Invocation::Save(which) => save_it(which),
             Invocation::Strip(which) => strip(which),
         });
@@ -136,7 +160,9 @@ impl Invocation {
     /// Starts the program once more, through sudo, unless this is root or only looks.
     fn become_root(&self) -> Result<(), Failed> {
         let only_looks = match self {
-            Invocation::Up(Up { change, .. }) | Invocation::Down(change) => change.dry_run,
+            Invocation::Up(Up { change, .. }) | Invocation::Down(change) | Invocation::Reload(change) => {
+                change.dry_run
+            }
             Invocation::Save(_) => false,
             Invocation::Strip(which) => file::is_readable(&which.name),
         };
@@ -153,9 +179,11 @@ impl Invocation {
     }
 }
 
-fn bring_up(Up { change, engine }: &Up) -> Result<(), Failed> {
-    let file = File::read(&change.which.name)?;
-    let draft = file.draft()?;
+fn bring_up(Up { change, engine, foreground }: &Up) -> Result<(), Failed> {
+    // What is wrong with a file is so the next time, too, and who starts services had better know.
+    let unusable = |Failed(code)| Failed(if *foreground { UNUSABLE } else { code });
+    let file = File::read(&change.which.name).map_err(unusable)?;
+    let draft = file.draft().map_err(unusable)?;
     if if_index(&file.interface).is_ok() {
         return Err(Failed::because(format_args!("`{}' already exists", file.interface)));
     }
@@ -170,48 +198,53 @@ fn bring_up(Up { change, engine }: &Up) -> Result<(), Failed> {
     }
     clear_away(&file)?;
     let mut runner = Runner::new(&file)?;
-    runner.all_or_nothing(|runner| {
+    runner.in_foreground = *foreground;
+    let up = runner.all_or_nothing(|runner| {
         runner.run(&begin)?;
         let device = get(&file.interface)?;
         let system = look::system(&file.interface, &device)?;
         runner.run(&plan::finish(&file.interface, &file.config, &device, &system))
-    })
+    });
+    let engine = runner.engine.take();
+    match up {
+        Ok(()) if *foreground => foreground::stay(change, &file, engine),
+        up => {
+            foreground::end(engine);
+            up
+        }
+    }
 }
 
-/// Clears away what a daemon of this interface has left that ended before it was taken down. What cannot be cleared away
-/// is told, and in nobody's way.
+/// Clears away what is there of this interface, such as what a daemon has left that ended before it was taken down. What
+/// cannot be cleared away is told, and in nobody's way.
 fn clear_away(file: &File) -> Result<(), Failed> {
     let interface = &file.interface;
     if !look::is_noted(interface) {
         return Ok(());
     }
-    let remains = look::remains(interface, false);
-    let system = look::system(interface, &Get::default())?;
-    let steps = plan::remove(interface, &file.config, None, &system, &remains);
-    if Runner::new(file)?.run_whatever_fails(&steps).is_err() {
+    if Runner::new(file)?.run_whatever_fails(&removal(file)?).is_err() {
         wg::tell(format_args!("Warning: something of an earlier `{interface}' is left"));
     }
     record::forget(interface);
     Ok(())
 }
 
-fn take_down(change: &Change) -> Result<(), Failed> {
-    let file = File::read(&change.which.name)?;
-    let File { interface, config, .. } = &file;
+fn take_down(file: &File, dry_run: bool) -> Result<(), Failed> {
+    let File { interface, config, .. } = file;
     let is_up = is_device(interface)?;
     if !is_up && !look::is_left(interface, &look::remains(interface, false)) {
         return Err(not_a_device(interface));
     }
     let begin = plan::begin_down(interface, config, is_up);
     let end = plan::end_down(interface, config);
-    if change.dry_run {
-        run::show(interface, &[begin, removal(&file)?, end].concat());
+    if dry_run {
+        run::show(interface, &[begin, removal(file)?, end].concat());
         return Ok(());
     }
     if !is_up {
         wg::tell(format_args!("{}: `{interface}' has gone without being taken down", program()));
     }
-    let mut runner = Runner::new(&file)?;
+    let mut runner = Runner::new(file)?;
     // Of one that is gone there is nothing that had better stay.
     let mut run = |steps: &[Step]| match is_up {
         true => runner.run_down(steps),
@@ -221,7 +254,7 @@ fn take_down(change: &Change) -> Result<(), Failed> {
     if is_up && begun.is_err() {
         return begun;
     }
-    let removed = run(&removal(&file)?);
+    let removed = run(&removal(file)?);
     // Whatever else has failed: it is not asked for again, and neither are the user's commands.
     if if_index(interface).is_err() {
         record::forget(interface);
@@ -243,6 +276,7 @@ fn save_it(which: &Which) -> Result<(), Failed> {
     if !is_device(&file.interface)? {
         return Err(not_a_device(&file.interface));
     }
+    file.check_savable()?;
     Runner::new(&file)?.run(&[Step::Save])
 }
 

@@ -10,6 +10,8 @@ use std::process::{Command, ExitStatus, Stdio};
 use adit_control::quick::Program;
 use adit_net::process::unblock_signals;
 
+use crate::service;
+
 /// How a program is told to read what is given to it.
 const SHOWN: &str = "/dev/fd/63";
 const STDIN: &str = "/dev/stdin";
@@ -27,11 +29,17 @@ pub(super) fn find(name: &str) -> Option<PathBuf> {
     env::split_paths(&path).map(|directory| directory.join(name)).find(is_program)
 }
 
+/// Makes a program start as if nobody waited for this one: no signal is blocked, and no service manager expects to hear
+/// from it.
+pub(super) fn prepare(command: &mut Command) -> &mut Command {
+    unblock_signals(service::keep_from(command))
+}
+
 /// Runs a program of a plan. What it prints is shown.
 pub(super) fn run(program: &Program) -> io::Result<ExitStatus> {
     let mut words = program.words.iter().map(|word| if word == SHOWN { STDIN } else { word });
     let mut command = Command::new(words.next().unwrap_or_default());
-    let mut child = unblock_signals(command.args(words).stdin(Stdio::piped())).spawn()?;
+    let mut child = prepare(command.args(words).stdin(Stdio::piped())).spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
         // One that does not read has its reasons, and its status tells.
         let _ = stdin.write_all(program.input.as_bytes());
@@ -42,8 +50,7 @@ pub(super) fn run(program: &Program) -> io::Result<ExitStatus> {
 /// What a program prints on standard output, if it is there and succeeds.
 pub(super) fn output(name: &str, args: &[&str]) -> Option<String> {
     let mut command = Command::new(find(name)?);
-    let output =
-        unblock_signals(command.args(args).stdin(Stdio::null()).stderr(Stdio::null())).output().ok()?;
+    let output = prepare(command.args(args).stdin(Stdio::null()).stderr(Stdio::null())).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
@@ -65,7 +72,7 @@ pub(super) fn hook(command: &str, interface: &str, file: &Path) -> io::Result<Ex
             bash.env("PATH", path);
         }
     }
-    unblock_signals(&mut bash).status()
+    prepare(&mut bash).status()
 }
 
 fn own_directory() -> Option<PathBuf> {

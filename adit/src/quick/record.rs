@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use adit_device::uapi::{DIRECTORY, socket_path};
 use adit_net::netlink::if_index;
 
-use super::replace::replace;
 use crate::client::is_served;
+use crate::replace::replace;
 
 const SRC_VALID_MARK: &str = "/proc/sys/net/ipv4/conf/all/src_valid_mark";
 

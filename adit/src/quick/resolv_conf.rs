@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use adit_control::quick::dns::{kept, kept_for, made_for};
 use adit_device::uapi::DIRECTORY;
 
-use super::replace::{BESIDE, replace};
+use crate::replace::{BESIDE, replace};
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Name servers are no secret: every program reads them.

@@ -2,22 +2,23 @@
 
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::ExitStatus;
+use std::process::{Child, ExitStatus};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use adit_control::Set;
 use adit_control::conf::Draft;
+use adit_control::quick::reload::Reversible;
 use adit_control::quick::{Address, Route, Rule, Step};
 use adit_device::uapi::socket_path;
 use adit_net::netlink::{self, Config, if_index};
-use adit_net::process::{Signal, SignalFd, unblock_signals};
+use adit_net::process::{Signal, SignalFd};
 
 use super::file::File;
 use super::record::{self, Record};
 use super::{Failed, engine, programs, resolv_conf, save};
-use crate::client::is_served;
+use crate::client::{is_served, is_served_yet};
 use crate::wg;
 
 const MAIN: u32 = 254;
@@ -47,6 +48,12 @@ pub(super) struct Runner<'a> {
     signals: SignalFd,
     /// What takes back what was done, the last last.
     undo: Vec<Step>,
+    /// Whether an engine that is started stays a child of this process.
+    pub in_foreground: bool,
+    /// That one.
+    pub engine: Option<Child>,
+    /// What [`Step::Synchronize`] tells the device.
+    change: Set,
 }
 
 /// Why a step failed.
@@ -70,7 +77,15 @@ impl<'a> Runner<'a> {
         let failed = |error: io::Error| Failed::because(wg::reason(&error));
         let system = Config::open().map_err(failed)?;
         let signals = signals().map_err(failed)?;
-        Ok(Runner { file, system, signals, undo: Vec::new() })
+        Ok(Runner {
+            file,
+            system,
+            signals,
+            undo: Vec::new(),
+            in_foreground: false,
+            engine: None,
+            change: Set::default(),
+        })
     }
 
     /// Does `work`; if it fails, takes back all that it did, the last first.
@@ -100,6 +115,34 @@ impl<'a> Runner<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Runs steps until one fails, or somebody asks to end before the last is begun.
+    pub(super) fn run_reversible(&mut self, steps: Vec<Reversible>) -> Result<(), Failed> {
+        for Reversible { step, undo } in steps {
+            if let Some(signal) = self.signal() {
+                return Err(Failed(signal.exit_code()));
+            }
+            self.step(&step)?;
+            self.undo.extend(undo.into_iter().rev());
+        }
+        Ok(())
+    }
+
+    /// What [`Step::Synchronize`] is to tell the device.
+    pub(super) fn synchronize_with(&mut self, change: Set) {
+        self.change = change;
+    }
+
+    /// Has the names of endpoints looked up.
+    pub(super) fn look_up(&self, draft: Draft) -> Result<Set, Failed> {
+        for warning in &draft.warnings {
+            wg::tell(warning);
+        }
+        self.resolve(draft).map_err(|trouble| match trouble {
+            Trouble::Told(code) => Failed(code),
+            Trouble::Error(error) | Trouble::Netlink(error) => Failed::because(wg::reason(&error)),
+        })
     }
 
     /// Takes an interface down. A command of the user's that fails stops it, and so does a file that cannot be saved;
@@ -147,6 +190,7 @@ impl<'a> Runner<'a> {
                 return told(programs::hook(command, &self.file.interface, &self.file.path)?);
             }
             Step::Configure => return self.configure(),
+            Step::Synchronize => return self.set(&self.change),
             Step::SetFwmark(mark) => {
                 return self.set(&Set { fwmark: Some(*mark), ..Set::default() });
             }
@@ -163,6 +207,9 @@ impl<'a> Runner<'a> {
             Step::AddAddress(Address { ip, prefix_len, .. }) => {
                 self.with_link(|system, link| system.add_address(link, *ip, *prefix_len))
             }
+            Step::DeleteAddress(Address { ip, prefix_len, .. }) => {
+                or_none(self.with_link(|system, link| system.delete_address(link, *ip, *prefix_len)))
+            }
             Step::SetUp(mtu) => self.with_link(|system, link| {
                 system.set_mtu(link, *mtu)?;
                 system.set_up(link, true)
@@ -170,6 +217,12 @@ impl<'a> Runner<'a> {
             Step::AddRoute(Route { prefix, table }) => {
                 let table = table.as_ref().map_or(MAIN, |(_, number)| *number);
                 self.with_link(|system, link| system.add_route_in(table, link, prefix.addr(), prefix.len()))
+            }
+            Step::DeleteRoute(Route { prefix, table }) => {
+                let table = table.as_ref().map_or(MAIN, |(_, number)| *number);
+                or_none(self.with_link(|system, link| {
+                    system.delete_route_in(table, link, prefix.addr(), prefix.len())
+                }))
             }
             Step::AddRule(rule) => {
                 if rule.is_tunnel() {
@@ -208,13 +261,45 @@ impl<'a> Runner<'a> {
 
     fn start_engine(&mut self, program: &str) -> Result<(), Trouble> {
         let interface = &self.file.interface;
-        let mut command = engine::command(interface)?;
-        told(unblock_signals(&mut command).status().map_err(|error| named(program, &error))?)?;
+        let mut command = engine::command(interface, self.in_foreground)?;
+        let command = programs::prepare(&mut command);
+        let cannot_start = |error| named(program, &error);
+        if self.in_foreground {
+            // That one would be taken for the new one.
+            if is_served(&socket_path(interface)) {
+                let why = format!("`{interface}' is served already, perhaps in another network namespace");
+                return Err(Trouble::Error(io::Error::other(why)));
+            }
+            let mut engine = command.spawn().map_err(cannot_start)?;
+            let ready = self.await_engine(&mut engine);
+            self.engine = Some(engine);
+            ready?;
+        } else {
+            told(command.status().map_err(cannot_start)?)?;
+        }
         if if_index(interface).is_err() {
             let why = format!("{program} has made no interface `{interface}'");
             return Err(Trouble::Error(io::Error::other(why)));
         }
         self.note()
+    }
+
+    /// Waits until an engine answers, or has ended, or somebody asks to end.
+    fn await_engine(&self, engine: &mut Child) -> Result<(), Trouble> {
+        let interface = &self.file.interface;
+        while if_index(interface).is_err() || !is_served_yet(&socket_path(interface)) {
+            if let Some(status) = engine.try_wait()? {
+                told(status)?;
+                // It has gone to the background all the same, or has nothing to say.
+                return Ok(());
+            }
+            if let Some(signal) = self.signal() {
+                let _ = engine.kill();
+                return Err(Trouble::Told(signal.exit_code()));
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     /// Gives the device what the file says. Names may take long to look up, and who asks to end is not kept waiting.
@@ -281,13 +366,20 @@ fn told(status: ExitStatus) -> Result<(), Trouble> {
     }
 }
 
-/// A rule that somebody else has taken away is gone, as it should be.
+/// What somebody else has taken away is gone, as it should be.
 fn or_none(deleted: io::Result<()>) -> io::Result<()> {
     match deleted {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AddrNotAvailable) => {
+            Ok(())
+        }
+        // `ESRCH`: no such route.
+        Err(error) if error.raw_os_error() == Some(NO_SUCH_ROUTE) => Ok(()),
         _ => deleted,
     }
 }
+
+/// `ESRCH` of Linux.
+const NO_SUCH_ROUTE: i32 = 3;
 
 /// An error in running a program, with its name.
 fn named(program: &str, error: &io::Error) -> io::Error {

@@ -8,7 +8,7 @@ use adit_net::netlink::{Config, if_index, if_name};
 
 use super::file::File;
 use super::look;
-use super::replace::replace;
+use crate::replace::replace;
 use crate::wg;
 
 pub(super) fn save(file: &File) -> io::Result<()> {

@@ -2,9 +2,12 @@
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 
 use adit_control::netlink::{self, FAMILY, GET_DEVICE, Reader, SET_DEVICE, VERSION};
-use adit_control::uapi::{AnswerError, parse_get, parse_set_answer, write_set};
+use adit_control::uapi::{
+    AnswerError, STATUS_REQUEST, knows_endpoint_names, parse_get, parse_set_answer, write_set,
+};
 use adit_control::{Get, Set};
 use adit_device::uapi::socket_path;
 use adit_net::netlink::{Config, Generic, if_index};
@@ -41,9 +44,20 @@ impl From<AnswerError> for Refusal {
 
 /// The names of all devices: the kernel's, then those of userspace programs that answer.
 pub(crate) fn list() -> io::Result<Vec<String>> {
-    let mut names: Vec<String> = Config::open()?.wireguards()?.into_iter().map(|link| link.name).collect();
+    let mut names = kernel_names()?;
     names.extend(client::interfaces()?.into_iter().filter(|name| is_userspace(name)));
     Ok(names)
+}
+
+/// The names of all devices, without asking who serves them, which may take long.
+pub(crate) fn names() -> io::Result<Vec<String>> {
+    let mut names = kernel_names()?;
+    names.extend(client::interfaces()?);
+    Ok(names)
+}
+
+fn kernel_names() -> io::Result<Vec<String>> {
+    Ok(Config::open()?.wireguards()?.into_iter().map(|link| link.name).collect())
 }
 
 /// What a device says about itself.
@@ -62,7 +76,9 @@ pub(crate) fn get(name: &str) -> Result<Get, Refusal> {
 /// Asks a device for a change.
 pub(crate) fn set(name: &str, set: &Set) -> Result<(), Refusal> {
     if is_userspace(name) {
-        let answer = client::request(&socket_path(name), &write_set(set))?;
+        let path = socket_path(name);
+        let plain = (set.has_endpoint_names() && !knows_names(&path)).then(|| set.without_endpoint_names());
+        let answer = client::request(&path, &write_set(plain.as_ref().unwrap_or(set)))?;
         return Ok(parse_set_answer(&answer)?);
     }
     let (mut kernel, index) = kernel(name)?;
@@ -75,8 +91,13 @@ pub(crate) fn set(name: &str, set: &Set) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Whether the engine looks names up again. Whoever else serves the socket would refuse the whole change for them.
+fn knows_names(path: &Path) -> bool {
+    client::request(path, STATUS_REQUEST).is_ok_and(|answer| knows_endpoint_names(&answer))
+}
+
 /// Whether somebody serves the device's socket. One that nobody serves any more is removed.
-fn is_userspace(name: &str) -> bool {
+pub(crate) fn is_userspace(name: &str) -> bool {
     !name.contains('/') && client::is_served(&socket_path(name))
 }
 

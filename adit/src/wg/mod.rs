@@ -2,12 +2,15 @@
 //!
 //! `adit` is `wg` when it is called by that name, through a link; `adit show` and so on are the same.
 
+pub(crate) mod definition;
 pub(crate) mod device;
 pub(crate) mod endpoint;
 mod keys;
-mod set;
+pub(crate) mod set;
 pub(crate) mod setconf;
 mod show;
+pub(crate) mod show_options;
+pub(crate) mod why;
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
@@ -67,7 +70,7 @@ pub(crate) struct Failed;
 
 impl Failed {
     /// Says why, in one line or more.
-    fn because(why: impl std::fmt::Display) -> Failed {
+    pub(crate) fn because(why: impl std::fmt::Display) -> Failed {
         tell(why);
         Failed
     }
@@ -125,45 +128,22 @@ pub(crate) struct Invocation {
 }
 
 impl Invocation {
+    /// If that is what `args`, the first of which is the program's name, ask for.
+    pub(crate) fn of(args: &[OsString]) -> Option<Invocation> {
+        let [_, name, words @ ..] = args else { return None };
+        let subcommand = SUBCOMMANDS.iter().find(|subcommand| *name == *subcommand.name)?;
+        Some(Invocation { name: subcommand.name.to_owned(), words: words.to_vec() })
+    }
+
+    /// Whether it is only to be told what there is.
+    pub(crate) fn asks_for_help(&self) -> bool {
+        matches!(&self.words[..], [word] if word == "-h" || word == "--help")
+    }
+
     pub(crate) fn run(&self) -> ExitCode {
         run("adit", &self.name, &self.words)
     }
 }
-
-impl clap::FromArgMatches for Invocation {
-    fn from_arg_matches(matches: &clap::ArgMatches) -> Result<Self, clap::Error> {
-        let (name, matches) = matches
-            .subcommand()
-            .ok_or_else(|| clap::Error::new(clap::error::ErrorKind::MissingSubcommand))?;
-        let words = matches.get_many(WORDS).into_iter().flatten().cloned().collect();
-        Ok(Invocation { name: name.to_owned(), words })
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &clap::ArgMatches) -> Result<(), clap::Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
-impl clap::Subcommand for Invocation {
-    fn augment_subcommands(program: clap::Command) -> clap::Command {
-        SUBCOMMANDS.iter().fold(program, |program, Subcommand { name, about, .. }| {
-            let words = clap::Arg::new(WORDS).num_args(0..).trailing_var_arg(true).allow_hyphen_values(true);
-            let words = words.value_parser(clap::value_parser!(OsString));
-            program.subcommand(clap::Command::new(*name).about(*about).disable_help_flag(true).arg(words))
-        })
-    }
-
-    fn augment_subcommands_for_update(program: clap::Command) -> clap::Command {
-        Self::augment_subcommands(program)
-    }
-
-    fn has_subcommand(name: &str) -> bool {
-        SUBCOMMANDS.iter().any(|subcommand| subcommand.name == name)
-    }
-}
-
-const WORDS: &str = "ARGS";
 
 fn say(text: &[u8]) -> ExitCode {
     match print(text) {

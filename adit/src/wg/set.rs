@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::{Call, Failed, device, endpoint, reason};
 
-const USAGE: &str = "<interface> [listen-port <port>] [fwmark <mark>] [private-key <file path>] [peer <base64 public key> [remove] [preshared-key <file path>] [endpoint <ip>:<port>] [persistent-keepalive <interval seconds>] [allowed-ips [+|-]<ip1>/<cidr1>[,[+|-]<ip2>/<cidr2>]...] ]...";
+pub(super) const USAGE: &str = "<interface> [listen-port <port>] [fwmark <mark>] [private-key <file path>] [peer <base64 public key> [remove] [preshared-key <file path>] [endpoint <ip>:<port>] [persistent-keepalive <interval seconds>] [allowed-ips [+|-]<ip1>/<cidr1>[,[+|-]<ip2>/<cidr2>]...] ]...";
 /// Longer than any file with one key.
 const MAX_KEY_FILE: u64 = 64 << 10;
 
@@ -70,7 +70,10 @@ fn peer_word(peer: &mut SetPeer, word: &str, words: &mut Iter<'_, OsString>) -> 
             peer.persistent_keepalive = Some(read(value::persistent_keepalive, word, words)?);
         }
         "endpoint" => {
-            peer.endpoint = Some(endpoint::resolve(&read(value::endpoint, word, words)?)?);
+            let endpoint = read(value::endpoint, word, words)?;
+            let address = endpoint::resolve(&endpoint)?;
+            peer.endpoint = Some(address);
+            peer.endpoint_name = endpoint.name(address.port());
         }
         "allowed-ips" => {
             let text: String = text(word, words)?.split(is_space).collect();
@@ -111,7 +114,7 @@ fn invalid(word: &str) -> Failed {
 }
 
 /// The key that a file holds, which may be a pipe.
-fn key_file(path: &Path) -> Result<Option<Secret<32>>, Failed> {
+pub(crate) fn key_file(path: &Path) -> Result<Option<Secret<32>>, Failed> {
     let failed = |error| Failed::because(format_args!("fopen: {}", reason(&error)));
     let file = File::open(path).map_err(failed)?;
     let mut content = Zeroizing::new(Vec::with_capacity(4096));

@@ -1,7 +1,7 @@
 //! `wg setconf`, `wg addconf`, `wg syncconf`.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use adit_control::conf::{self, Mode};
@@ -36,22 +36,24 @@ pub(super) fn syncconf(call: &Call<'_>) -> Result<(), Failed> {
 }
 
 pub(crate) fn read(path: &Path) -> Result<SecretText, Failed> {
-    let shown = path.display();
-    let mut file =
+    let file =
         File::open(path).map_err(|error| Failed::because(format_args!("fopen: {}", reason(&error))))?;
+    read_from(file).map_err(|error| Failed::because(format_args!("{}: {}", path.display(), reason(&error))))
+}
+
+/// The content of a file that may hold keys.
+pub(crate) fn read_from(mut file: File) -> io::Result<SecretText> {
     let mut content = SecretText::default();
     let mut piece = Zeroizing::new([0; 16 << 10]);
     loop {
         match file.read(&mut *piece) {
             Ok(0) => return Ok(content),
             Ok(len) => content.push(&piece[..len]),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Failed::because(format_args!("{shown}: {}", reason(&error)))),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
         if content.len() as u64 > MAX_FILE {
-            return Err(Failed::because(format_args!(
-                "{shown}: larger than 256 MiB, which is no configuration"
-            )));
+            return Err(io::Error::other("larger than 256 MiB, which is no configuration"));
         }
     }
 }

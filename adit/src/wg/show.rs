@@ -7,16 +7,48 @@ use std::time::SystemTime;
 use adit_control::Get;
 use adit_control::conf::write_conf;
 use adit_control::show::fields::{self, Field};
+use adit_control::show::json::{self, Shown, Told};
 use adit_control::show::{self, Style};
 use adit_net::netlink::if_name;
 
+use super::show_options::Options;
 use super::{Call, Failed, device, print, reason};
+use crate::watch::watch;
 
-const USAGE: &str = "{ <interface> | all | interfaces } [public-key | private-key | listen-port | fwmark | peers | preshared-keys | endpoints | allowed-ips | latest-handshakes | transfer | persistent-keepalive | dump]";
+pub(super) const USAGE: &str = "{ <interface> | all | interfaces } [public-key | private-key | listen-port | fwmark | peers | preshared-keys | endpoints | allowed-ips | latest-handshakes | transfer | persistent-keepalive | dump]";
 
 pub(super) fn show(call: &Call<'_>) -> Result<(), Failed> {
     let words = call.words();
-    match words.iter().map(|word| &**word).collect::<Vec<_>>()[..] {
+    let (options, words) = Options::split(words.iter().map(|word| &**word));
+    if call.program == "adit"
+        && let Some(option) = Options::unknown(&words)
+    {
+        return Err(Failed::because(format_args!("Unknown option `{option}'; see `adit show --help'")));
+    }
+    match options {
+        Options { json: true, watch: true, .. } => {
+            Err(Failed::because("--json prints once, and --watch goes on: choose one of them"))
+        }
+        Options { why: true, watch: true, .. } => {
+            Err(Failed::because("--why prints once, and --watch goes on: choose one of them"))
+        }
+        Options { why: true, json, .. } => match *words {
+            ["-h" | "--help" | "help"] => show_text(call, &words),
+            _ => super::why::show(call, &words, json),
+        },
+        Options { json: true, .. } => show_json(call, &words),
+        Options { watch: true, .. } => match *words {
+            [] | ["all"] => watch(None),
+            ["interfaces"] | [_, _, ..] => call.misused(USAGE),
+            ["-h" | "--help" | "help"] => show_text(call, &words),
+            [interface] => watch(Some(interface)),
+        },
+        Options { json: false, watch: false, why: false } => show_text(call, &words),
+    }
+}
+
+fn show_text(call: &Call<'_>, words: &[&str]) -> Result<(), Failed> {
+    match *words {
         [] | ["all"] => show_all(call, None),
         ["all", field] => show_all(call, Some(field)),
         ["interfaces"] => interfaces(),
@@ -32,6 +64,43 @@ pub(super) fn show(call: &Call<'_>) -> Result<(), Failed> {
         }
         _ => call.misused(USAGE),
     }
+}
+
+/// The same words, and the same errors on standard error; what cannot be asked among others has a member that says why.
+fn show_json(call: &Call<'_>, words: &[&str]) -> Result<(), Failed> {
+    let shown = |name: Option<&&str>| match name {
+        Some(name) => field(call, name).map(Shown::of),
+        None => Ok(Shown::All { keys: shows_keys() }),
+    };
+    let (interfaces, shown) = match words {
+        [] => (ask_all()?, shown(None)?),
+        ["-h" | "--help" | "help"] => return show_text(call, words),
+        ["interfaces"] => (list()?.into_iter().map(|name| (name, Ok(Get::default()))).collect(), Shown::Name),
+        ["interfaces", ..] | [_, _, _, ..] => return call.misused(USAGE),
+        ["all", name @ ..] => {
+            let shown = shown(name.first())?;
+            (ask_all()?, shown)
+        }
+        [interface, name @ ..] => {
+            let get = get(interface)?;
+            (vec![((*interface).to_owned(), Ok(get))], shown(name.first())?)
+        }
+    };
+    print(&json::print(&interfaces, shown, if_name))?;
+    let is_success = interfaces.is_empty() || interfaces.iter().any(|(_, told)| told.is_ok());
+    if is_success { Ok(()) } else { Err(Failed) }
+}
+
+/// What each interface tells, or why it does not.
+pub(super) fn ask_all() -> Result<Vec<Told>, Failed> {
+    let ask = |interface: String| {
+        let told = device::get(&interface).map_err(|error| {
+            super::tell(format_args!("Unable to access interface {interface}: {error}"));
+            error.to_string()
+        });
+        (interface, told)
+    };
+    Ok(list()?.into_iter().map(ask).collect())
 }
 
 /// One after the other. It is a success if there is none, or one of them can be shown.
@@ -73,7 +142,7 @@ fn list() -> Result<Vec<String>, Failed> {
         .map_err(|error| Failed::because(format_args!("Unable to list interfaces: {}", reason(&error))))
 }
 
-fn get(interface: &str) -> Result<Get, Failed> {
+pub(super) fn get(interface: &str) -> Result<Get, Failed> {
     device::get(interface)
         .map_err(|error| Failed::because(format_args!("Unable to access interface: {error}")))
 }
@@ -87,14 +156,25 @@ fn field(call: &Call<'_>, name: &str) -> Result<Field, Failed> {
 }
 
 fn page(interface: &str, get: &Get) -> adit_control::SecretText {
-    let color = match env::var("WG_COLOR_MODE").as_deref() {
+    let style = Style { color: has_color(), show_keys: shows_keys() };
+    show::show(interface, get, now(), style, if_name)
+}
+
+pub(super) fn has_color() -> bool {
+    match env::var("WG_COLOR_MODE").as_deref() {
         Ok("always") => true,
         Ok("never") => false,
         _ => io::stdout().is_terminal(),
-    };
-    let show_keys = env::var("WG_HIDE_KEYS").is_ok_and(|mode| mode == "never");
-    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
-    show::show(interface, get, now, Style { color, show_keys }, if_name)
+    }
+}
+
+/// The wall clock, in whole seconds since the Unix epoch.
+pub(super) fn now() -> u64 {
+    SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs()
+}
+
+fn shows_keys() -> bool {
+    env::var("WG_HIDE_KEYS").is_ok_and(|mode| mode == "never")
 }
 
 pub(super) fn showconf(call: &Call<'_>) -> Result<(), Failed> {

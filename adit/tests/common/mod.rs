@@ -4,6 +4,7 @@
 
 pub mod link;
 pub mod machine;
+pub mod stranger;
 pub mod traffic;
 
 use std::env;

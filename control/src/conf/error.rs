@@ -38,8 +38,18 @@ impl Error {
             }
             writeln!(f, "{}", self.summary)?;
             let Some(place) = &self.place else { return write!(f, "{file}: {}", self.hint) };
-            let Place { line, column, text } = place;
+            let Place { line, column, .. } = place;
             writeln!(f, "{file}:{line}:{column}: {}", self.hint)?;
+            write!(f, "{}", place.excerpt())
+        })
+    }
+}
+
+impl Place {
+    /// The line, and a mark below it.
+    pub(crate) fn excerpt(&self) -> impl fmt::Display {
+        fmt::from_fn(move |f| {
+            let Place { line, column, text } = self;
             writeln!(f, "  {line} | {text}")?;
             // Tabs stay tabs, so that the mark is where the eye looks for it.
             let indent: String =

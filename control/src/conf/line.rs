@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 use super::error::Place;
 
 /// What is left of a line.
-pub(super) struct Line<'a> {
+pub(crate) struct Line<'a> {
     number: usize,
     raw: &'a str,
     text: Zeroizing<String>,
@@ -13,7 +13,7 @@ pub(super) struct Line<'a> {
 
 impl<'a> Line<'a> {
     /// The line of that number, counted from 1. It ends at the first `#`.
-    pub(super) fn new(number: usize, raw: &'a str) -> Self {
+    pub(crate) fn new(number: usize, raw: &'a str) -> Self {
         // With room for all of it: a text that grows leaves its old bytes behind in freed memory.
         let mut text = Zeroizing::new(String::with_capacity(raw.len()));
         text.extend(body(raw).chars().filter(|char| !is_space(*char)));
@@ -24,7 +24,7 @@ impl<'a> Line<'a> {
         self.number
     }
 
-    pub(super) fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
@@ -39,7 +39,7 @@ impl<'a> Line<'a> {
     }
 
     /// Where in the file the character is that starts at byte `offset` of the text, and the line as it may be shown.
-    pub(super) fn place(&self, offset: usize) -> Place {
+    pub(crate) fn place(&self, offset: usize) -> Place {
         let hides = self.hides();
         let text = match self.is_public_key() {
             true => body(self.raw).trim_end().to_owned(),

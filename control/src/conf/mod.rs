@@ -17,7 +17,8 @@ use std::net::SocketAddr;
 
 pub use error::{Error, Place};
 pub use line::is_space;
-pub use read::{Mode, read};
+pub(crate) use read::decoded;
+pub use read::{Mode, errors, read};
 pub use sync::synchronize;
 pub use value::{Endpoint, Fault};
 pub use write::write_conf;
@@ -67,6 +68,7 @@ impl Draft {
                 warnings: Vec::new(),
             })?;
             self.set.peers[peer].endpoint = Some(address);
+            self.set.peers[peer].endpoint_name = endpoint.name(address.port());
         }
         Ok(self.set)
     }

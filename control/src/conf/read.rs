@@ -24,12 +24,26 @@ pub enum Mode {
 pub fn read(content: &[u8], mode: Mode) -> Result<Draft, Error> {
     let mut reader = Reader::new(mode);
     for (number, raw) in (1..).zip(content.split(|&byte| byte == b'\n')) {
-        let result = if raw.len() > MAX_LINE { Err(too_long(number)) } else { reader.raw_line(number, raw) };
-        if let Err(error) = result {
+        if let Err(error) = reader.raw_line(number, raw) {
             return Err(Error { warnings: reader.draft.warnings, ..error });
         }
     }
-    reader.finish(content)
+    let without_key = reader.without_key(content).next();
+    match without_key {
+        Some(error) => Err(Error { warnings: reader.draft.warnings, ..error }),
+        None => Ok(reader.draft),
+    }
+}
+
+/// All that is wrong with a configuration file, and not only what comes first. The errors have no warnings in them.
+#[must_use]
+pub fn errors(content: &[u8]) -> Vec<Error> {
+    let mut reader = Reader::new(Mode::Whole);
+    let lines = (1..).zip(content.split(|&byte| byte == b'\n'));
+    let mut errors: Vec<Error> =
+        lines.filter_map(|(number, raw)| reader.raw_line(number, raw).err()).collect();
+    errors.extend(reader.without_key(content));
+    errors
 }
 
 /// Longer than any line with a thousand peers' allowed IPs.
@@ -46,7 +60,7 @@ fn too_long(number: usize) -> Error {
 }
 
 /// Calls `read` with a line as text. Comments may be in any encoding, and nothing else has more than ASCII.
-fn decoded<T>(raw: &[u8], read: impl FnOnce(&str) -> T) -> T {
+pub(crate) fn decoded<T>(raw: &[u8], read: impl FnOnce(&str) -> T) -> T {
     if let Ok(text) = str::from_utf8(raw) {
         return read(text);
     }
@@ -107,6 +121,9 @@ impl Reader {
     }
 
     fn raw_line(&mut self, number: usize, raw: &[u8]) -> Result<(), Error> {
+        if raw.len() > MAX_LINE {
+            return Err(too_long(number));
+        }
         decoded(raw, |raw| {
             let line = Line::new(number, raw);
             if line.text().is_empty() {
@@ -160,10 +177,11 @@ impl Reader {
         let number = self.peers.len() - 1;
         let peer = &mut self.draft.set.peers[number];
         Some(match key {
-            "publickey" => value::public_key(value).map(|key| {
-                peer.public_key = key;
+            "publickey" => {
+                // Also if it is wrong, which is an error of its own.
                 self.peers[number].1 = true;
-            }),
+                value::public_key(value).map(|key| peer.public_key = key)
+            }
             "presharedkey" => value::secret_key(value).map(|key| peer.preshared_key = Some(key)),
             "persistentkeepalive" => {
                 value::persistent_keepalive(value).map(|seconds| peer.persistent_keepalive = Some(seconds))
@@ -189,6 +207,7 @@ impl Reader {
                 "the file starts with a byte order mark: save it without one"
             }
             _ if text.ends_with('=') && (is(&INTERFACE) || is(&PEER)) => "expected a value behind =",
+            Section::Peer if is(&WG_QUICK) => "this key is wg-quick's, and belongs below [Interface]",
             _ if is(&WG_QUICK) => {
                 "this key is wg-quick's: strip it with wg-quick strip, or bring the interface up with wg-quick"
             }
@@ -204,17 +223,18 @@ impl Reader {
         Fault { message, offset: 0, expected }
     }
 
-    fn finish(self, content: &[u8]) -> Result<Draft, Error> {
-        let Some(&(number, _)) = self.peers.iter().find(|(_, has_key)| !has_key) else {
-            return Ok(self.draft);
-        };
-        let raw = content.split(|&byte| byte == b'\n').nth(number - 1).unwrap_or_default();
-        Err(Error {
-            message: "A peer is missing a public key".to_owned(),
-            summary: "Invalid configuration",
-            place: Some(decoded(raw, |raw| Line::new(number, raw).place(0))),
-            hint: "every [Peer] needs a PublicKey",
-            warnings: self.draft.warnings,
+    /// An error for each peer whose key nobody named.
+    fn without_key<'a>(&'a self, content: &'a [u8]) -> impl Iterator<Item = Error> + 'a {
+        let peers = self.peers.iter().filter(|(_, has_key)| !has_key);
+        peers.map(|&(number, _)| {
+            let raw = content.split(|&byte| byte == b'\n').nth(number - 1).unwrap_or_default();
+            Error {
+                message: "A peer is missing a public key".to_owned(),
+                summary: "Invalid configuration",
+                place: Some(decoded(raw, |raw| Line::new(number, raw).place(0))),
+                hint: "every [Peer] needs a PublicKey",
+                warnings: Vec::new(),
+            }
         })
     }
 }

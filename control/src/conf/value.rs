@@ -7,7 +7,7 @@ use std::num::IntErrorKind;
 use adit_crypto::Secret;
 
 use super::line::is_space;
-use crate::{AllowedIpChange, Prefix, PublicKey, key};
+use crate::{AllowedIpChange, EndpointName, Prefix, PublicKey, key};
 
 /// What is wrong with a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -206,6 +206,13 @@ impl Endpoint {
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         Some(SocketAddr::new(self.host.parse().ok()?, port(&self.port).ok()?))
+    }
+
+    /// The name, if it is one: its addresses have this port, which may be written as a service's name.
+    #[must_use]
+    pub fn name(&self, port: u16) -> Option<EndpointName> {
+        let is_address = self.host.parse::<IpAddr>().is_ok();
+        if is_address { None } else { EndpointName::new(&self.host, port) }
     }
 }
 

@@ -89,7 +89,17 @@ impl Table {
 /// # Errors
 /// For the first of `wg-quick`'s keys with a value that it cannot have.
 pub fn read(content: &[u8], tables: impl Fn(&str) -> Option<u32>) -> Result<Config, Error> {
+    let (config, errors) = read_all(content, tables);
+    match errors.into_iter().next() {
+        Some(error) => Err(error),
+        None => Ok(config),
+    }
+}
+
+/// The same, with all that is wrong: a line that is, is as if it were not there.
+pub fn read_all(content: &[u8], tables: impl Fn(&str) -> Option<u32>) -> (Config, Vec<Error>) {
     let mut config = Config::default();
+    let mut errors = Vec::new();
     let mut in_interface = false;
     let content = content.strip_suffix(b"\n").unwrap_or(content);
     for (number, raw) in (1..).zip(content.split(|&byte| byte == b'\n')) {
@@ -102,7 +112,10 @@ pub fn read(content: &[u8], tables: impl Fn(&str) -> Option<u32>) -> Result<Conf
             && config
                 .take(&line, &tables)
                 .and_then(|taken| if taken && line.is_broken(raw) { Err(broken()) } else { Ok(taken) })
-                .map_err(|(message, expected)| at(number, &text, &line, message, expected))?;
+                .unwrap_or_else(|(message, expected)| {
+                    errors.push(at(number, &text, &line, message, expected));
+                    true
+                });
         if !taken {
             config.rest.push(raw);
             config.stripped.push(blank_trimmed(raw));
@@ -110,7 +123,7 @@ pub fn read(content: &[u8], tables: impl Fn(&str) -> Option<u32>) -> Result<Conf
         }
         config.rest.push(b"\n");
     }
-    Ok(config)
+    (config, errors)
 }
 
 /// What is wrong, and what was expected.

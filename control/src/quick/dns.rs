@@ -62,6 +62,18 @@ pub(super) fn set(interface: &str, config: &Config, manager: &Manager) -> Vec<St
     }
 }
 
+/// What takes back [`set`], where the interface had these `servers` before, or none.
+pub(super) fn reset(interface: &str, servers: &[String], manager: &Manager) -> Vec<Step> {
+    if !servers.is_empty() {
+        return set(interface, &Config { dns: servers.to_vec(), ..Config::default() }, manager);
+    }
+    vec![match manager {
+        Manager::Resolvconf(prefix) => Step::Run(resolvconf_delete(interface, prefix)),
+        Manager::Resolvectl => Step::Run(resolvectl_revert(interface)),
+        Manager::File => Step::RestoreResolvConf,
+    }]
+}
+
 /// Tells the manager that the interface is gone.
 pub(super) fn unset(interface: &str, config: &Config, manager: &Manager, replaced: bool) -> Option<Step> {
     match manager {

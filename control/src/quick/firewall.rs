@@ -29,6 +29,15 @@ pub(super) fn raise(kind: Firewall, interface: &str, v6: bool, mark: u32, addres
     })
 }
 
+/// Has the rules of `nft` for one family name other addresses, at one stroke.
+pub(super) fn replace(interface: &str, v6: bool, mark: u32, addresses: &[IpAddr]) -> Step {
+    let addresses = addresses.iter().filter(|ip| ip.is_ipv6() == v6);
+    let family = if v6 { "ip6" } else { "ip" };
+    let Program { words, input, .. } = nft(interface, v6, mark, addresses);
+    let input = format!("delete table {family} wg-quick-{interface}\n{input}");
+    Step::Run(Program { words, input, undo: None })
+}
+
 /// The program reads its file by this name.
 const NFT: &str = "nft -f /dev/fd/63";
 

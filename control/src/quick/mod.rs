@@ -11,11 +11,12 @@ mod config;
 pub mod dns;
 mod firewall;
 pub mod plan;
+pub mod reload;
 mod save;
 mod step;
 mod system;
 
-pub use config::{Address, Config, Table, read};
+pub use config::{Address, Config, Table, read, read_all};
 pub use firewall::Firewall;
 pub use save::{Current, save};
 pub use step::{Program, Route, Rule, Step};

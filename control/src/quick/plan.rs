@@ -61,13 +61,13 @@ pub fn finish(interface: &str, config: &Config, device: &Get, system: &System) -
     steps
 }
 
-fn mtu(system: &System) -> u32 {
+pub(super) fn mtu(system: &System) -> u32 {
     let outer = system.endpoint_mtus.iter().copied().min().or(system.default_mtu);
     outer.filter(|mtu| *mtu > 0).unwrap_or(ETHERNET_MTU).saturating_sub(OVERHEAD)
 }
 
 /// A route for each allowed IP, the longest prefixes first.
-fn routes(interface: &str, config: &Config, device: &Get, system: &System) -> Vec<Step> {
+pub(super) fn routes(interface: &str, config: &Config, device: &Get, system: &System) -> Vec<Step> {
     let mut prefixes: Vec<Prefix> = device.peers.iter().flat_map(|peer| peer.allowed_ips.clone()).collect();
     prefixes.sort_by_cached_key(|prefix| Reverse((prefix.len(), prefix.to_string())));
     prefixes.dedup();

@@ -23,10 +23,16 @@ pub enum Step {
     SetFwmark(u32),
     /// Give the interface an address.
     AddAddress(Address),
+    /// Take an address from the interface.
+    DeleteAddress(Address),
     /// Set the interface up, with this MTU.
     SetUp(u32),
     /// Route a network to the interface.
     AddRoute(Route),
+    /// Take a route away.
+    DeleteRoute(Route),
+    /// Give the device what the file says to `wg`, and leave alone what stays.
+    Synchronize,
     /// Add a rule of policy routing.
     AddRule(Rule),
     /// Take one away.
@@ -141,12 +147,13 @@ impl Step {
             Step::AddAddress(Address { text, ip, .. }) => {
                 format!("ip {} address add {text} dev {interface}", family(ip.is_ipv6()))
             }
-            Step::SetUp(mtu) => format!("ip link set mtu {mtu} up dev {interface}"),
-            Step::AddRoute(Route { prefix, table }) => {
-                let family = family(prefix.addr().is_ipv6());
-                let table = table.as_ref().map_or(String::new(), |(name, _)| format!(" table {name}"));
-                format!("ip {family} route add {prefix} dev {interface}{table}")
+            Step::DeleteAddress(Address { text, ip, .. }) => {
+                format!("ip {} address delete {text} dev {interface}", family(ip.is_ipv6()))
             }
+            Step::SetUp(mtu) => format!("ip link set mtu {mtu} up dev {interface}"),
+            Step::AddRoute(route) => route_command("add", route, interface),
+            Step::DeleteRoute(route) => route_command("delete", route, interface),
+            Step::Synchronize => format!("wg syncconf {interface} /dev/fd/63"),
             Step::AddRule(rule) => {
                 let not = rule.not_fwmark.map_or(String::new(), |mark| format!("not fwmark {mark} "));
                 format!("ip {} rule add {not}{}", family(rule.v6), target(rule))
@@ -177,6 +184,12 @@ impl Step {
 
 fn family(v6: bool) -> &'static str {
     if v6 { "-6" } else { "-4" }
+}
+
+fn route_command(what: &str, Route { prefix, table }: &Route, interface: &str) -> String {
+    let family = family(prefix.addr().is_ipv6());
+    let table = table.as_ref().map_or(String::new(), |(name, _)| format!(" table {name}"));
+    format!("ip {family} route {what} {prefix} dev {interface}{table}")
 }
 
 fn target(rule: &Rule) -> String {

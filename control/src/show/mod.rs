@@ -1,8 +1,10 @@
 //! What `wg show` prints for one interface, byte for byte as wireguard-tools prints it: the page for people, with and without
-//! colours, and the [`fields`] for scripts.
+//! colours, and the [`fields`] for scripts. The same as [`json`] is for programs.
 
 mod address;
 pub mod fields;
+pub mod json;
+pub mod why;
 
 use std::cmp::Reverse;
 use std::fmt::{self, Display, Write as _};
@@ -41,6 +43,12 @@ pub fn show(name: &str, get: &Get, now: u64, style: Style, scope_name: ScopeName
         page.peer(peer, now);
     }
     page.out
+}
+
+/// A count of bytes as people read it: `1.21 KiB`.
+#[must_use]
+pub fn bytes(count: u64) -> String {
+    Paint(false).bytes(count)
 }
 
 struct Page {

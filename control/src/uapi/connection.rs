@@ -39,6 +39,8 @@ enum State {
     Get,
     /// Before the blank line of a status.
     Status,
+    /// Before the blank line of a why.
+    Why,
     /// Inside a set.
     Set(SetLines),
     /// Inside an operation that will be refused when its blank line arrives.
@@ -131,19 +133,22 @@ impl Connection {
         match (&mut self.state, line) {
             (State::Idle, b"get=1") => self.state = State::Get,
             (State::Idle, b"status=1") => self.state = State::Status,
+            (State::Idle, b"why=1") => self.state = State::Why,
             (State::Idle, b"set=1") => self.state = State::Set(SetLines::new(self.resolve_scope)),
             (State::Idle, _) => {
                 let like = match line.split_inclusive(|&byte| byte == b'=').next() {
                     Some(b"get=") => Operation::Get,
                     Some(b"status=") => Operation::Status,
+                    Some(b"why=") => Operation::Why,
                     _ => Operation::Set,
                 };
-                self.fault(like, Fault::invalid("neither get=1 nor set=1 nor status=1"));
+                self.fault(like, Fault::invalid("neither get=1 nor set=1 nor status=1 nor why=1"));
             }
             (State::Get, _) => self.fault(Operation::Get, Fault::invalid("a get has no lines of its own")),
             (State::Status, _) => {
                 self.fault(Operation::Status, Fault::invalid("a status has no lines of its own"));
             }
+            (State::Why, _) => self.fault(Operation::Why, Fault::invalid("a why has no lines of its own")),
             (State::Set(lines), _) => {
                 if let Err(fault) = lines.line(line) {
                     self.fault(Operation::Set, fault);
@@ -160,6 +165,7 @@ impl Connection {
             State::Idle => like,
             State::Get => Operation::Get,
             State::Status => Operation::Status,
+            State::Why => Operation::Why,
             State::Set(_) => Operation::Set,
             State::Faulty(_) | State::Refused => return,
         };
@@ -179,6 +185,7 @@ impl Connection {
             State::Idle | State::Refused => None,
             State::Get => Some(Request::Get),
             State::Status => Some(Request::Status),
+            State::Why => Some(Request::Why),
             State::Set(lines) => Some(Request::Set(lines.finish())),
             State::Faulty(refusal) => Some(Request::Refuse(refusal)),
         };

@@ -5,9 +5,14 @@
 //! arrives and [`write_get`] and [`Operation::answer`] for what goes back. The asking side is [`write_set`],
 //! [`parse_get`] and [`parse_set_answer`].
 //!
-//! Beside `get=1` and `set=1` there is `status=1`, an extension: how the engine gets on with the kernel's offloads
-//! ([`Status`](crate::Status)). It is an operation of its own since the answer to a get is parsed by programs that this
-//! one does not know.
+//! Beside `get=1` and `set=1` there are two extensions: `status=1`, how the engine gets on with the kernel's offloads
+//! ([`Status`](crate::Status)), and `why=1`, what came to nothing and why ([`Why`](crate::Why)). They are operations of
+//! their own since the answer to a get is parsed by programs that this one does not know.
+//!
+//! Another extension is a line of a peer's section of a set, `endpoint_name=HOST:PORT` after `endpoint=`: the name that the
+//! address was found by, which the engine looks up again when the peer does not answer. An `endpoint=` without such a line
+//! after it has an earlier name forgotten. Other engines refuse it; one that knows it has a key `endpoint_names` in its
+//! status ([`knows_endpoint_names`]).
 //!
 //! What the specification leaves open, and clients depend on:
 //!
@@ -24,6 +29,7 @@ mod get;
 mod set;
 mod status;
 mod value;
+mod why;
 
 use std::fmt;
 
@@ -32,7 +38,8 @@ use crate::Set;
 pub use connection::{Connection, MAX_LINE};
 pub use get::{AnswerError, parse_get, parse_set_answer, write_get};
 pub use set::write_set;
-pub use status::{STATUS_REQUEST, parse_status, write_status};
+pub use status::{STATUS_REQUEST, knows_endpoint_names, parse_status, write_status};
+pub use why::{WHY_REQUEST, parse_why, write_why};
 
 /// Finds the number of the interface that scopes a link-local address, given its name.
 pub type ScopeResolver = fn(&str) -> Option<u32>;
@@ -51,6 +58,8 @@ pub enum Operation {
     Set,
     /// `status=1`, which only this project's programs know.
     Status,
+    /// `why=1`, which only this project's programs know.
+    Why,
 }
 
 impl Operation {
@@ -60,7 +69,7 @@ impl Operation {
     pub fn answer(self, errno: i32) -> String {
         let errno = i64::from(errno).abs();
         let signed = match self {
-            Self::Get | Self::Status => errno,
+            Self::Get | Self::Status | Self::Why => errno,
             Self::Set => -errno,
         };
         format!("errno={signed}\n\n")
@@ -74,6 +83,8 @@ pub enum Request {
     Get,
     /// To be answered with [`write_status`].
     Status,
+    /// To be answered with [`write_why`].
+    Why,
     /// To be applied, then answered with [`Operation::answer`].
     Set(Set),
     /// To be answered with [`Refusal::answer`].
@@ -107,6 +118,7 @@ impl fmt::Display for Refusal {
             Operation::Get => "get",
             Operation::Set => "set",
             Operation::Status => "status",
+            Operation::Why => "why",
         };
         write!(f, "UAPI {name} refused, line {}: {}", self.line_number, self.message)
     }

@@ -56,7 +56,12 @@ fn peer_line(peer: &mut SetPeer, key: &str, value: &str, resolve_scope: ScopeRes
         "remove" => peer.remove = value::truth(key, value)?,
         "update_only" => peer.update_only = value::truth(key, value)?,
         "preshared_key" => peer.preshared_key = Some(value::secret(key, value)?),
-        "endpoint" => peer.endpoint = Some(value::endpoint(value, resolve_scope)?),
+        "endpoint" => {
+            peer.endpoint = Some(value::endpoint(value, resolve_scope)?);
+            peer.endpoint_name = None;
+        }
+        "endpoint_name" if peer.endpoint.is_some() => peer.endpoint_name = Some(value::endpoint_name(value)?),
+        "endpoint_name" => return Err(Fault::invalid("endpoint_name has no endpoint before it")),
         "persistent_keepalive_interval" => peer.persistent_keepalive = Some(value::number(key, value)?),
         "replace_allowed_ips" => {
             peer.replace_allowed_ips = value::truth(key, value)?;
@@ -109,6 +114,9 @@ fn write_peer(out: &mut SecretText, peer: &SetPeer) {
     }
     if let Some(endpoint) = peer.endpoint {
         write_line(out, "endpoint", endpoint);
+        if let Some(name) = &peer.endpoint_name {
+            write_line(out, "endpoint_name", name);
+        }
     }
     if let Some(seconds) = peer.persistent_keepalive {
         write_line(out, "persistent_keepalive_interval", seconds);

@@ -44,3 +44,14 @@ pub fn parse_status(answer: &[u8]) -> Result<Status, AnswerError> {
     })?;
     Ok(status)
 }
+
+/// Whether the device that gave this answer to a status request, or a refusal of it, takes the names of endpoints in a set.
+#[must_use]
+pub fn knows_endpoint_names(answer: &[u8]) -> bool {
+    let mut knows = false;
+    let read = read_answer(answer, |key, _| {
+        knows |= key == "endpoint_names";
+        Ok(())
+    });
+    read.is_ok() && knows
+}

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use adit_crypto::Secret;
 
 use super::{Fault, ScopeResolver};
-use crate::{AllowedIpChange, Prefix, PublicKey, key};
+use crate::{AllowedIpChange, EndpointName, Prefix, PublicKey, key};
 
 /// The only truth is `true`; there is no way to say false but silence.
 pub(super) fn truth(key: &str, value: &str) -> Result<bool, Fault> {
@@ -53,6 +53,11 @@ pub(super) fn endpoint(value: &str, resolve_scope: ScopeResolver) -> Result<Sock
         .ok()
         .or_else(|| scoped_by_name(value, resolve_scope))
         .ok_or_else(|| Fault::invalid("endpoint is not an IP address and a port"))
+}
+
+/// `vpn.example.com:51820`, never an address of IPv6.
+pub(super) fn endpoint_name(value: &str) -> Result<EndpointName, Fault> {
+    value.parse().map_err(|()| Fault::invalid("endpoint_name is not a name and a port"))
 }
 
 fn scoped_by_name(value: &str, resolve_scope: ScopeResolver) -> Option<SocketAddr> {

@@ -2,8 +2,13 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::time::Duration;
 
-use adit_control::{AllowedIpChange, Get, GetPeer, OffloadState, Prefix, PublicKey, Set, SetPeer, Status};
+use adit_control::why::{Event, PeerWhy, REASONS, Tally};
+use adit_control::{
+    AllowedIpChange, EndpointName, Get, GetPeer, OffloadState, Prefix, PublicKey, Reason, Set, SetPeer,
+    Status, Why,
+};
 use adit_crypto::Secret;
 use proptest::collection::vec;
 use proptest::option;
@@ -65,6 +70,11 @@ pub fn get() -> impl Strategy<Value = Get> {
         .prop_map(|(private_key, listen_port, fwmark, peers)| Get { private_key, listen_port, fwmark, peers })
 }
 
+pub fn endpoint_name() -> impl Strategy<Value = EndpointName> {
+    ("[a-z0-9.-]{1,253}", any::<u16>())
+        .prop_map(|(host, port)| EndpointName::new(&host, port).expect("a name"))
+}
+
 fn change() -> impl Strategy<Value = AllowedIpChange> {
     prop_oneof![prefix().prop_map(AllowedIpChange::Add), prefix().prop_map(AllowedIpChange::Remove)]
 }
@@ -74,18 +84,20 @@ fn set_peer() -> impl Strategy<Value = SetPeer> {
         public_key(),
         any::<[bool; 3]>(),
         option::of(option::of(secret())),
-        option::of(endpoint()),
+        option::of((endpoint(), option::of(endpoint_name()))),
         any::<Option<u16>>(),
         vec(change(), 0..5),
     )
         .prop_map(|(public_key, flags, preshared_key, endpoint, persistent_keepalive, allowed_ips)| {
             let [remove, update_only, replace_allowed_ips] = flags;
+            let (endpoint, endpoint_name) = endpoint.unzip();
             SetPeer {
                 public_key,
                 remove,
                 update_only,
                 preshared_key,
                 endpoint,
+                endpoint_name: endpoint_name.flatten(),
                 persistent_keepalive,
                 replace_allowed_ips,
                 allowed_ips,
@@ -115,9 +127,9 @@ fn offload_state() -> impl Strategy<Value = OffloadState> {
 }
 
 pub fn status() -> impl Strategy<Value = Status> {
-    (proptest::array::uniform5(offload_state()), any::<[u64; 19]>()).prop_map(|(states, counts)| {
+    (proptest::array::uniform5(offload_state()), any::<[u64; 20]>()).prop_map(|(states, counts)| {
         let [tun_vnet_hdr, tun_tcp, tun_udp, udp_gso, udp_gro] = states;
-        let [workers, buffer_bytes, tun_queues, rest @ ..] = counts;
+        let [workers, buffer_bytes, endpoint_names, tun_queues, rest @ ..] = counts;
         let [tun_read, tun_written, tun_dropped, rest @ ..] = rest;
         let [tun_tcp_read, tun_tcp_written, tun_tcp_refused, rest @ ..] = rest;
         let [tun_udp_read, tun_udp_written, tun_udp_refused, rest @ ..] = rest;
@@ -126,6 +138,7 @@ pub fn status() -> impl Strategy<Value = Status> {
         Status {
             workers,
             buffer_bytes,
+            endpoint_names,
             tun_queues,
             tun_vnet_hdr,
             tun_read,
@@ -150,4 +163,41 @@ pub fn status() -> impl Strategy<Value = Status> {
             udp_receive_overflows,
         }
     })
+}
+
+fn millis() -> impl Strategy<Value = Duration> {
+    any::<u64>().prop_map(Duration::from_millis)
+}
+
+fn reason() -> impl Strategy<Value = Reason> {
+    (0..Reason::COUNT).prop_map(|number| REASONS[number].reason)
+}
+
+fn tally() -> impl Strategy<Value = Tally> {
+    (reason(), any::<u64>(), millis()).prop_map(|(reason, count, age)| Tally { reason, count, age })
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let about = (option::of(public_key()), option::of(endpoint()), any::<Option<IpAddr>>());
+    let numbers = (option::of(0..i32::MAX), option::of(millis()));
+    (reason(), any::<u64>(), millis(), millis(), about, numbers).prop_map(
+        |(reason, count, age, first_age, (peer, endpoint, address), (errno, clock_off))| Event {
+            reason,
+            count,
+            age,
+            first_age,
+            peer,
+            endpoint,
+            address,
+            errno,
+            clock_off,
+        },
+    )
+}
+
+pub fn why() -> impl Strategy<Value = Why> {
+    let peer =
+        (public_key(), vec(tally(), 0..4)).prop_map(|(public_key, tallies)| PeerWhy { public_key, tallies });
+    (any::<bool>(), vec(tally(), 0..4), vec(peer, 0..4), vec(event(), 0..4))
+        .prop_map(|(is_listening, tallies, peers, events)| Why { is_listening, tallies, peers, events })
 }

@@ -1,9 +1,11 @@
 //! UDP to TUN: sort by message type, open the train in place, let the session accept what is new, check the inner source,
 //! and hand neighbours of one flow to TUN as one super-packet, without copying.
 
+use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
+use adit_control::Reason;
 use adit_net::packet;
 use adit_net::segment;
 use adit_net::tun::Fault;
@@ -18,6 +20,7 @@ use crate::lock::{Lock, Shared};
 use crate::peer::Peer;
 use crate::queue::Arrival;
 use crate::state::{Device, Indexed};
+use crate::why::Note;
 
 /// A train as it was received, and what was found in it.
 #[derive(Default)]
@@ -52,13 +55,13 @@ impl Incoming {
             match Message::parse(&rest[..first]) {
                 Some(Message::Data(header)) => {
                     len = run_len(rest, meta.stride, header.receiver);
-                    let opened = open_run(device, header.receiver, &mut rest[..len], meta.stride);
+                    let opened = open_run(device, meta, header.receiver, &mut rest[..len]);
                     self.runs.extend(opened.map(|(peer, opened)| Run { bytes: at..at + len, peer, opened }));
                 }
                 Some(Message::Handshake(message)) => {
                     device.handshake_arrived(Arrival { message, from: meta.from, local: meta.local });
                 }
-                None => {}
+                None => device.note(Note::new(Reason::NotWireguard).at(meta.from)),
             }
             at += len;
         }
@@ -92,31 +95,73 @@ fn run_len(bytes: &[u8], stride: usize, receiver: u32) -> usize {
 
 fn open_run(
     device: &Device,
+    meta: &Received,
     receiver: u32,
     messages: &mut [u8],
-    stride: usize,
 ) -> Option<(Arc<Peer>, Opened)> {
     let indexed = device.indices.shared().get(receiver).cloned();
-    let Some(Indexed::Keypair(peer, keypair)) = indexed else { return None };
-    let opened = keypair.open_train(messages, stride, Device::now())?;
+    let Some(Indexed::Keypair(peer, keypair)) = indexed else {
+        note_all(device, meta, messages, Note::new(Reason::UnknownIndex));
+        return None;
+    };
+    let Some(opened) = keypair.open_train(messages, meta.stride, Device::now()) else {
+        note_all(device, meta, messages, Note::new(Reason::ExpiredKey).peer(&peer));
+        return None;
+    };
     Some((peer, opened))
+}
+
+#[cold]
+#[inline(never)]
+fn note_all(device: &Device, meta: &Received, messages: &[u8], note: Note<'_>) {
+    device.note(note.times(messages.len().div_ceil(meta.stride)).at(meta.from));
+}
+
+/// The message at `position` was not taken. One whose key was given up between its being opened and now counts as a replay.
+#[cold]
+#[inline(never)]
+fn note_refused(device: &Device, meta: &Received, run: &Run, position: usize) {
+    let is_authentic = run.opened.is_authentic(position);
+    let reason = if is_authentic { Reason::ReplayedData } else { Reason::Undecryptable };
+    device.note(Note::new(reason).peer(&run.peer).at(meta.from));
+}
+
+#[cold]
+#[inline(never)]
+fn note_none_accepted(device: &Device, meta: &Received, run: &Run, bytes: usize) {
+    (0..bytes.div_ceil(meta.stride)).for_each(|position| note_refused(device, meta, run, position));
+}
+
+#[cold]
+#[inline(never)]
+fn note_malformed(device: &Device, meta: &Received, run: &Run) {
+    device.note(Note::new(Reason::MalformedInner).peer(&run.peer).at(meta.from));
+}
+
+#[cold]
+#[inline(never)]
+fn note_source(device: &Device, meta: &Received, run: &Run, source: IpAddr) {
+    log::debug!("{}: sent a packet from {source}, which is not its own", run.peer);
+    device.note(Note::new(Reason::SourceNotAllowed).peer(&run.peer).at(meta.from).about(source));
 }
 
 fn accept_run<'b>(
     device: &Device,
     meta: &Received,
-    Run { peer, opened, .. }: &Run,
+    run: &Run,
     messages: &'b mut [u8],
     inner: &mut Vec<&'b [u8]>,
 ) {
+    let Run { peer, opened, .. } = run;
     let accepted = accept_opened(device, meta, peer, opened);
     if accepted == 0 {
-        return;
+        return note_none_accepted(device, meta, run, messages.len());
     }
     let routes = device.routes.shared();
     let mut received = 0;
     for (position, message) in messages.chunks_mut(meta.stride).enumerate() {
         if accepted & 1 << position == 0 {
+            note_refused(device, meta, run, position);
             continue;
         }
         let wire_len = message.len();
@@ -125,10 +170,13 @@ fn accept_run<'b>(
             continue;
         }
         let padded = plaintext_mut(message);
-        let Some(ip) = packet::parse(padded) else { continue };
+        let Some(ip) = packet::parse(padded) else {
+            note_malformed(device, meta, run);
+            continue;
+        };
         let is_its_own = routes.longest_match(ip.source).is_some_and(|route| Arc::ptr_eq(&route.peer, peer));
         if !is_its_own {
-            log::debug!("{peer}: sent a packet from {}, which is not its own", ip.source);
+            note_source(device, meta, run, ip.source);
             continue;
         }
         let packet = &mut padded[..ip.total_len];

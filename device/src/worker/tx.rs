@@ -2,8 +2,10 @@
 //! call, together with those that are short.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use adit_control::Reason;
 use adit_net::packet::{self, Ip};
 use adit_net::segment::Splitter;
 use adit_net::tun::VirtioNetHdr;
@@ -20,6 +22,7 @@ use crate::lock::{Lock, Shared};
 use crate::outside::rng;
 use crate::peer::Peer;
 use crate::state::Device;
+use crate::why::Note;
 
 /// A super-packet's greatest length.
 pub(super) const SUPER_PACKET: usize = 65_536;
@@ -111,7 +114,10 @@ impl<'a> Sender<'a> {
             log::debug!("the interface handed out a malformed super-packet");
             return;
         };
-        let Some(peer) = self.route(&ip) else { return outlet.unreachable(packet) };
+        let Some(peer) = self.route(&ip) else {
+            self.note_no_route(&ip, splitter.count());
+            return outlet.unreachable(packet);
+        };
         let (ecn, mtu) = (packet::ecn_encap(ip.tos), self.device.mtu());
         for i in 0..splitter.count() {
             let len = splitter.packet_len(i);
@@ -131,6 +137,16 @@ impl<'a> Sender<'a> {
     /// Cryptokey routing (whitepaper 2).
     fn route(&self, ip: &Ip) -> Option<Arc<Peer>> {
         Some(self.device.routes.shared().longest_match(ip.destination)?.peer.clone())
+    }
+
+    /// Multicast is not worth a word: every interface sends some, as soon as it is up.
+    #[cold]
+    #[inline(never)]
+    fn note_no_route(&self, ip: &Ip, packets: usize) {
+        let is_broadcast = ip.destination == IpAddr::V4(Ipv4Addr::BROADCAST);
+        if !ip.destination.is_multicast() && !is_broadcast {
+            self.device.note(Note::new(Reason::NoRoute).times(packets).about(ip.destination));
+        }
     }
 
     /// Closes the open train and lets the convoy go, through the lane if others have time for it.
@@ -157,6 +173,7 @@ impl<'a> Sender<'a> {
             }
             Err(_) if session.endpoint().is_none() => {
                 drop(session);
+                device.note(Note::new(Reason::NoEndpoint).times(packets).peer(peer));
                 self.next.open_packets().for_each(|packet| outlet.unreachable(packet));
             }
             Err(reason) => {
@@ -177,11 +194,12 @@ impl<'a> Sender<'a> {
         if peer.is_removed() {
             return;
         }
-        for packet in self.next.open_packets() {
-            session.stage(packet);
-        }
+        let dropped: usize = self.next.open_packets().map(|packet| session.stage(packet)).sum();
         self.device.schedule(peer, &mut session);
         drop(session);
+        if dropped > 0 {
+            self.device.note(Note::new(Reason::StagingFull).times(dropped).peer(peer));
+        }
         match reason {
             NotReady::NoKeypair { initiate: true } => self.device.initiate(peer),
             // There may be a key by now, and whoever brought it found nothing staged.

@@ -64,6 +64,8 @@ pub struct Entry {
     pub prefix_len: u8,
     /// The MTU, where one is set.
     pub mtu: Option<u32>,
+    /// Whether the kernel made it by itself, for an address.
+    pub is_kernels: bool,
 }
 
 impl Config {
@@ -129,17 +131,24 @@ impl Config {
         destination: IpAddr,
         prefix_len: u8,
     ) -> io::Result<()> {
-        let mut route = RouteMessage::default();
-        route.header.address_family = family(destination);
-        route.header.destination_prefix_length = prefix_len;
-        route.header.table = RouteHeader::RT_TABLE_UNSPEC;
-        route.header.protocol = RouteProtocol::Boot;
-        route.header.kind = RouteType::Unicast;
-        route.header.scope = if destination.is_ipv4() { RouteScope::Link } else { RouteScope::Universe };
-        route.attributes.push(RouteAttribute::Destination(RouteAddress::from(destination)));
-        route.attributes.push(RouteAttribute::Oif(ifindex));
-        route.attributes.push(RouteAttribute::Table(table));
+        let route = route_in(table, ifindex, destination, prefix_len);
         self.0.change(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Takes such a route away.
+    ///
+    /// # Errors
+    ///
+    /// `ESRCH` if there is none.
+    pub fn delete_route_in(
+        &mut self,
+        table: u32,
+        ifindex: u32,
+        destination: IpAddr,
+        prefix_len: u8,
+    ) -> io::Result<()> {
+        let route = route_in(table, ifindex, destination, prefix_len);
+        self.0.change(RouteNetlinkMessage::DelRoute(route), 0)
     }
 
     /// What is in all routing tables of both families.
@@ -186,6 +195,20 @@ fn or_no_family<T>(result: io::Result<Vec<T>>) -> io::Result<Vec<T>> {
         Err(Some(libc::EAFNOSUPPORT | libc::EOPNOTSUPP)) => Ok(Vec::new()),
         _ => result,
     }
+}
+
+fn route_in(table: u32, ifindex: u32, destination: IpAddr, prefix_len: u8) -> RouteMessage {
+    let mut route = RouteMessage::default();
+    route.header.address_family = family(destination);
+    route.header.destination_prefix_length = prefix_len;
+    route.header.table = RouteHeader::RT_TABLE_UNSPEC;
+    route.header.protocol = RouteProtocol::Boot;
+    route.header.kind = RouteType::Unicast;
+    route.header.scope = if destination.is_ipv4() { RouteScope::Link } else { RouteScope::Universe };
+    route.attributes.push(RouteAttribute::Destination(RouteAddress::from(destination)));
+    route.attributes.push(RouteAttribute::Oif(ifindex));
+    route.attributes.push(RouteAttribute::Table(table));
+    route
 }
 
 fn rule_message(rule: &Rule) -> RuleMessage {
@@ -242,6 +265,7 @@ fn read_route(message: &Message<'_>, nowhere: IpAddr) -> Option<Entry> {
         destination: nowhere,
         prefix_len: header[1],
         mtu: None,
+        is_kernels: header[5] == libc::RTPROT_KERNEL,
     };
     for (kind, value) in message.attributes(HEADER_LEN) {
         match kind {

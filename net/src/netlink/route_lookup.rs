@@ -25,6 +25,8 @@ pub struct Route {
     pub ifindex: u32,
     /// The source address that the kernel would choose, or the one that was asked for.
     pub source: Option<IpAddr>,
+    /// The router that they go to first, if it is not the destination itself.
+    pub gateway: Option<IpAddr>,
     /// The MTU of the route in bytes, where one is set; else that of the interface holds.
     pub mtu: Option<u32>,
 }
@@ -101,10 +103,11 @@ fn read(message: &Message<'_>) -> Option<Option<Route>> {
     ) {
         return Some(None);
     }
-    let (mut ifindex, mut source, mut mtu) = (None, None, None);
+    let (mut ifindex, mut source, mut gateway, mut mtu) = (None, None, None, None);
     for (kind, value) in message.attributes(ROUTE_HEADER_LEN) {
         match kind {
             libc::RTA_OIF => ifindex = u32_of(value),
+            libc::RTA_GATEWAY => gateway = ip_of(value),
             libc::RTA_PREFSRC => source = ip_of(value),
             // With a source in the question, it comes back as such.
             libc::RTA_SRC => source = source.or_else(|| ip_of(value)),
@@ -115,7 +118,7 @@ fn read(message: &Message<'_>) -> Option<Option<Route>> {
             _ => {}
         }
     }
-    Some(ifindex.map(|ifindex| Route { ifindex, source, mtu }))
+    Some(ifindex.map(|ifindex| Route { ifindex, source, gateway, mtu }))
 }
 
 /// Unreachable, prohibited, or (`EINVAL`) from an address that is not ours or into a black hole.

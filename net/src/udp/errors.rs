@@ -35,6 +35,14 @@ pub fn is_transient(error: &io::Error) -> bool {
     )
 }
 
+/// Whether an error of sending says that the system had no room, and nothing about the destination.
+pub fn is_no_room(error: &io::Error) -> bool {
+    error.is_full()
+}
+
+/// What sending fails with where the host lacks the destination's kind of address.
+pub const NO_ADDRESS_FAMILY: i32 = libc::EAFNOSUPPORT;
+
 /// Errors of `sendmsg`, by what is to be done about them.
 pub(super) trait SendError {
     /// A signal came first: just call again.

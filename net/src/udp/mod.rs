@@ -31,7 +31,7 @@ mod socket;
 
 pub use addr::LocalAddr;
 pub use bind::{BindError, BindOptions, Bound, Pair, bind};
-pub use errors::is_transient;
+pub use errors::{NO_ADDRESS_FAMILY, is_no_room, is_transient};
 pub use recv::{Received, RecvBatch, RecvBuffer, SLOT_LEN};
 pub use send::{Outbound, SendReport};
 pub use socket::{UdpSocket, UdpStats};

@@ -200,7 +200,7 @@ fn an_answer_to_an_initiation_that_is_gone_meanwhile_is_refused() {
         };
         meanwhile(&mut a, &response);
         let error = a.handshake.complete(Ready { step: completing, shared }, START).unwrap_err();
-        assert_eq!(error, HandshakeError::Unauthenticated);
+        assert_eq!(error, HandshakeError::NotAwaited);
     }
 }
 
@@ -293,10 +293,11 @@ fn bogus_responses_do_not_spoil_the_pending_initiation() {
     // Receiver index, ephemeral, the empty field's tag.
     for at in 8..60 {
         let HandshakeMessage::Response(bogus) = flipped(response.as_bytes(), at) else { unreachable!() };
-        assert_eq!(a.finish(&bogus, START).unwrap_err(), HandshakeError::Unauthenticated, "byte {at}");
+        let expected = if at < 12 { HandshakeError::NotAwaited } else { HandshakeError::Unauthenticated };
+        assert_eq!(a.finish(&bogus, START).unwrap_err(), expected, "byte {at}");
     }
     let keys = a.finish(&response, START).unwrap();
-    assert_eq!(a.finish(&response, START).unwrap_err(), HandshakeError::Unauthenticated, "a second time");
+    assert_eq!(a.finish(&response, START).unwrap_err(), HandshakeError::NotAwaited, "a second time");
     assert_keys_match(keys, b_keys);
 }
 
@@ -327,7 +328,7 @@ fn replayed_and_older_timestamps_are_refused() {
     let (old, new) = (a.initiation(1, START), a.initiation(2, after(1)));
     assert!(b.consume(&new, after(2)).is_ok());
     for stale in [&old, &new] {
-        assert_eq!(b.consume(stale, after(3)).err(), Some(HandshakeError::StaleTimestamp));
+        assert!(matches!(b.consume(stale, after(3)).err(), Some(HandshakeError::StaleTimestamp(_))));
     }
     assert_eq!(b.handshake.timestamps().received, wall_clock(after(1)));
     assert!(b.consume(&a.initiation(3, after(4)), after(4)).is_ok());
@@ -340,7 +341,7 @@ fn replays_are_refused_by_a_handshake_made_anew_with_the_timestamps() {
     let initiation = a.initiation(1, START);
     assert!(b.consume(&initiation, START).is_ok());
     b.handshake = Handshake::new(*a.identity.public_key(), b.handshake.timestamps());
-    assert_eq!(b.consume(&initiation, after(1)).err(), Some(HandshakeError::StaleTimestamp));
+    assert!(matches!(b.consume(&initiation, after(1)).err(), Some(HandshakeError::StaleTimestamp(_))));
     assert!(b.consume(&a.initiation(2, after(2)), after(2)).is_ok());
 }
 
@@ -476,7 +477,7 @@ fn a_retry_has_a_new_ephemeral_and_replaces_the_pending_initiation() {
     assert_eq!(replaced, Some(1));
     assert_ne!(first.unencrypted_ephemeral(), second.unencrypted_ephemeral());
     let (late, _) = b.respond(&first, 3, after(5)).unwrap();
-    assert_eq!(a.finish(&late, after(6)).unwrap_err(), HandshakeError::Unauthenticated);
+    assert_eq!(a.finish(&late, after(6)).unwrap_err(), HandshakeError::NotAwaited);
     let (response, keys) = b.respond(&second, 4, after(6)).unwrap();
     assert_keys_match(a.finish(&response, after(6)).unwrap(), keys);
     assert_eq!(a.handshake.forget_pending(), None);

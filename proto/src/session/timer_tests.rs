@@ -66,6 +66,56 @@ fn traffic_does_not_hurry_initiations_and_resets_their_count() {
 }
 
 #[test]
+fn initiations_are_counted_until_the_peer_is_heard() {
+    let mut pair = Pair::new(4);
+    pair.lost[0] = true;
+    pair.send(0, &packet(1));
+    pair.run_secs(12);
+    assert_eq!(pair.nodes[0].session.unanswered_initiations(), 3);
+    pair.lost[0] = false;
+    pair.run_secs(5);
+    assert_eq!(pair.nodes[0].session.unanswered_initiations(), 0);
+}
+
+#[test]
+fn a_handshake_that_is_asked_for_begins_in_time_whatever_is_received() {
+    let mut pair = Pair::new(5);
+    pair.send(0, &packet(1));
+    pair.run_secs(2);
+    assert!(pair.nodes[0].session.is_in_use(pair.now));
+    // Two seconds after the last one is too early.
+    pair.nodes[0].session.refresh(pair.now);
+    pair.nodes[0].wake();
+    for number in 0..50 {
+        pair.send(1, &packet(number));
+        pair.run_for(Duration::from_millis(100));
+    }
+    let initiations = pair.times(0, Sent::is_initiation);
+    assert_eq!(gaps(&initiations), [REKEY_TIMEOUT]);
+    pair.run_secs(20);
+    assert_eq!(pair.times(0, Sent::is_initiation).len(), 2);
+    pair.nodes[0].session.refresh(pair.now + secs(1));
+    pair.nodes[0].wake();
+    let now = pair.now;
+    pair.run_secs(2);
+    assert_eq!(pair.times(0, Sent::is_initiation)[2], now + secs(1));
+}
+
+#[test]
+fn a_session_is_in_use_while_it_has_a_key_or_wants_one() {
+    let mut pair = Pair::new(6);
+    assert!(!pair.nodes[0].session.is_in_use(pair.now));
+    pair.send(0, &packet(1));
+    assert!(pair.nodes[0].session.is_in_use(pair.now), "it waits for a response");
+    pair.run_secs(200);
+    assert!(!pair.nodes[0].session.is_in_use(pair.now));
+    pair.nodes[0].session.set_keepalive_interval(Some(secs(25)));
+    assert!(pair.nodes[0].session.is_in_use(pair.now));
+    pair.nodes[0].stop();
+    assert!(!pair.nodes[0].session.is_in_use(pair.now));
+}
+
+#[test]
 fn a_response_counts_against_our_own_initiations() {
     let mut pair = Pair::new(3);
     pair.lost[1] = true;

@@ -1,0 +1,154 @@
+//! `adit up --foreground`, for service managers: the interface is there for as long as this process is.
+
+use std::env;
+use std::io::{self, IsTerminal as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, ExitStatus};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use adit_net::netlink::{LinkEvent, LinkMonitor, if_index};
+use adit_net::poll::{Events, Interest, Poller};
+use adit_net::process::{Signal, SignalFd};
+
+use super::file::File;
+use super::{Change, Failed, look, programs};
+use crate::service;
+use crate::wg;
+
+/// How long somebody else may take to take an interface down, or an engine to end.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Why it ends.
+enum End {
+    /// Somebody asked this process to end.
+    Asked,
+    /// Somebody has removed the interface.
+    Removed,
+    /// The engine has failed.
+    Died(ExitStatus),
+}
+
+/// Keeps an interface that is up, until it ends, and takes it down if nobody else has.
+pub(super) fn stay(change: &Change, file: &File, mut engine: Option<Child>) -> Result<(), Failed> {
+    let failed = |error: io::Error| Failed::because(wg::reason(&error));
+    let interface = &file.interface;
+    let end = Watch::new(file, engine.as_mut()).and_then(|mut watch| {
+        service::ready(&format!("{interface} is up"));
+        watch.wait(&change.which.name)
+    });
+    service::stopping();
+    let result = match end {
+        Ok(End::Removed) if is_taken_down(interface) => Ok(()),
+        Ok(End::Asked | End::Removed) => take_down(change, file),
+        Ok(End::Died(status)) => {
+            let failed = Failed::because(format_args!("the engine of `{interface}' has failed: {status}"));
+            take_down(change, file).and(Err(failed))
+        }
+        Err(error) => {
+            let failed = failed(error);
+            take_down(change, file).and(Err(failed))
+        }
+    };
+    self::end(engine);
+    result
+}
+
+/// Waits for whoever has removed the interface to be done with the rest, if they care for it.
+fn is_taken_down(interface: &str) -> bool {
+    let end = Instant::now() + PATIENCE;
+    while look::is_noted(interface) && Instant::now() < end {
+        thread::sleep(PAUSE);
+    }
+    !look::is_noted(interface)
+}
+
+/// Nothing stays behind: where a command of the user's fails, which `down` would stop for, the rest is done all the same.
+fn take_down(change: &Change, file: &File) -> Result<(), Failed> {
+    // The file may have changed meanwhile. That it has become wrong is no reason to stay.
+    let now = File::read(&change.which.name);
+    let result = super::take_down(now.as_ref().unwrap_or(file), false);
+    if result.is_err() {
+        super::clear_away(file)?;
+    }
+    result
+}
+
+/// It ends with its interface, or else by force.
+pub(super) fn end(engine: Option<Child>) {
+    let Some(mut engine) = engine else { return };
+    let end = Instant::now() + PATIENCE;
+    while matches!(engine.try_wait(), Ok(None)) {
+        if Instant::now() > end {
+            let _ = engine.kill();
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+/// `adit reload`, which says itself what is wrong: the interface then stays as it is.
+fn reload(name: &str) {
+    service::reloading();
+    let reload = || {
+        let mut own = Command::new(env::current_exe()?);
+        programs::prepare(own.arg0("adit").args(["reload", "--", name])).status()
+    };
+    if let Err(error) = reload() {
+        wg::tell(format_args!("adit reload: {}", wg::reason(&error)));
+    }
+    service::ready("");
+}
+
+/// What ends it.
+struct Watch<'a> {
+    /// None when the kernel is.
+    engine: Option<&'a mut Child>,
+    monitor: LinkMonitor,
+    signals: SignalFd,
+    /// Who hangs up asks to end; without a terminal nobody can, and `SIGHUP` means what it means to services.
+    has_terminal: bool,
+}
+
+impl<'a> Watch<'a> {
+    fn new(file: &File, engine: Option<&'a mut Child>) -> io::Result<Watch<'a>> {
+        let mut signals = vec![Signal::Terminate, Signal::Interrupt, Signal::Child];
+        if !Signal::Hangup.is_ignored()? {
+            signals.push(Signal::Hangup);
+        }
+        let signals = SignalFd::new(&signals)?;
+        let monitor = LinkMonitor::open(None, if_index(&file.interface)?)?;
+        Ok(Watch { engine, monitor, signals, has_terminal: io::stdin().is_terminal() })
+    }
+
+    fn wait(&mut self, name: &str) -> io::Result<End> {
+        let poller = Poller::new()?;
+        poller.add(&self.signals, 0, Interest::Read)?;
+        poller.add(&self.monitor, 1, Interest::Read)?;
+        let mut events = Events::with_capacity(2);
+        loop {
+            while let Some(signal) = self.signals.read()? {
+                match signal {
+                    Signal::Hangup if !self.has_terminal => reload(name),
+                    Signal::Child => {}
+                    _ => return Ok(End::Asked),
+                }
+            }
+            if let Some(end) = self.end()? {
+                return Ok(end);
+            }
+            poller.wait(&mut events, None)?;
+        }
+    }
+
+    /// Whether there is nothing to wait for any more.
+    fn end(&mut self) -> io::Result<Option<End>> {
+        let is_gone = self.monitor.poll()?.iter().any(|event| matches!(event, LinkEvent::Gone));
+        let Some(engine) = &mut self.engine else { return Ok(is_gone.then_some(End::Removed)) };
+        // An engine ends by itself when its interface or its socket is removed.
+        Ok(engine.try_wait()?.map(|status| match status.success() {
+            true => End::Removed,
+            false => End::Died(status),
+        }))
+    }
+}

@@ -1,5 +1,5 @@
-//! Somebody who sees every datagram, keeps some, and sends what he likes from wherever he likes. He knows all public
-//! keys, one peer's preshared key never, and now and then a private key.
+//! Somebody who sees every datagram, keeps some, and sends what he likes from wherever he likes. He knows all public keys,
+//! no preshared key, and now and then a private key.
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -5,7 +5,7 @@
 //! that move, sleep, restart and set their clocks, and administrators who change their minds; and somebody who sees all and
 //! sends what he likes (`attacker.rs`). At every step the ledger (`ledger.rs`) looks whether all is as it must be:
 //!
-//! - no nonce is used twice with a key, and no key before the other side has confirmed it,
+//! - no nonce is used twice with a key, and no key before the other side has confirmed it, when it is too old, or void,
 //! - what is delivered was sent to that peer, by the one whose address it bears, and is delivered once,
 //! - what moves an endpoint, or anything, is authentic and new,
 //! - under load only who has shown a cookie is answered,

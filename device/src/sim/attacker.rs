@@ -219,6 +219,12 @@ impl World {
     }
 
     fn initiation(&mut self, private_key: [u8; 32], to: usize) -> Vec<u8> {
+        let [initiation] = self.initiations(private_key, to);
+        initiation
+    }
+
+    /// Each with a later timestamp.
+    fn initiations<const N: usize>(&mut self, private_key: [u8; 32], to: usize) -> [Vec<u8>; N] {
         let identity = Identity::new(&Secret::new(private_key));
         let key = *self.nodes[to].public_key.as_bytes();
         let mut rng = outside::rng();
@@ -226,8 +232,10 @@ impl World {
             Env { now: Device::now(), timestamp: Device::timestamp(), rng: &mut rng, key_log: None };
         let index = u32::from_le_bytes(self.dice.bytes());
         let mut handshake = Handshake::new(key, Timestamps::default());
-        let made = handshake.create_initiation(&identity, index, &mut env);
-        made.expect("nodes have good keys").0.as_bytes().to_vec()
+        [(); N].map(|()| {
+            let made = handshake.create_initiation(&identity, index, &mut env);
+            made.expect("nodes have good keys").0.as_bytes().to_vec()
+        })
     }
 
     fn introduce_stranger(&mut self) {
@@ -244,10 +252,12 @@ impl World {
         let private_key = self.nodes[from].private_key();
         // By the robbed one's clock: a later timestamp would lock it out.
         self.on(from, |_| ());
-        let initiation = self.initiation(private_key, to);
-        self.ledger.made(from, &initiation);
         let source = self.attackers_source(self.nodes[from].address);
-        self.inject(source, self.nodes[to].address, initiation);
+        let (at, address) = (self.now + self.dice.duration(Duration::ZERO, DELAY), self.nodes[to].address);
+        for initiation in self.initiations::<3>(private_key, to) {
+            self.ledger.made(from, &initiation);
+            self.network.put(at, source, address, initiation);
+        }
     }
 
     /// He has seen mac1 and knows the public key: that is all a cookie reply takes.

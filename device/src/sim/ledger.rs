@@ -9,7 +9,8 @@ use adit_control::PublicKey;
 use adit_net::packet::IPV4_HEADER_LEN;
 use adit_proto::cookie::Mac1Key;
 use adit_proto::limits::{
-    ERASE_KEYS_AFTER, MAX_STAGED_PACKETS, REJECT_AFTER_TIME, REKEY_TIMEOUT, UNDER_LOAD_STICKY,
+    ERASE_KEYS_AFTER, INITIATIONS_PER_SECOND, MAX_STAGED_PACKETS, REJECT_AFTER_TIME, REKEY_TIMEOUT,
+    UNDER_LOAD_STICKY,
 };
 use adit_proto::message::{HandshakeMessage, INITIATION_LEN, Message, RESPONSE_LEN};
 
@@ -60,6 +61,8 @@ pub(super) struct Ledger {
     unconfirmed: HashMap<(usize, u32), u32>,
     /// By node and peer: when it last sent an initiation.
     initiations: HashMap<(usize, PublicKey), Duration>,
+    /// By node and peer: when it last sent a response.
+    responses: HashMap<(usize, usize), Duration>,
     /// By node: until when it is under load.
     loaded_until: BTreeMap<usize, Duration>,
     /// Indices that the attacker has put into others' messages: they name several sessions.
@@ -233,6 +236,7 @@ impl Ledger {
                 self.counts.responses += 1;
                 self.unconfirmed.insert((from, word(datagram, 8)), word(datagram, 4));
                 self.answered_under_load(now, from, cause);
+                self.answered_in_time(now, from, cause);
             }
             Message::Handshake(HandshakeMessage::CookieReply(_)) => {
                 self.counts.cookies += 1;
@@ -267,6 +271,17 @@ impl Ledger {
         assert!(has_shown, "node {from} is under load and answers who has no cookie of its own");
     }
 
+    /// However often a peer calls, it is answered fifty times a second at most.
+    fn answered_in_time(&mut self, now: Duration, from: usize, cause: &[Arrival<'_>]) {
+        let mut initiations = cause.iter().flat_map(Arrival::datagrams).filter(|one| one.first() == Some(&1));
+        let Some(peer) = initiations.find_map(|one| self.makers.get(&name(one)).copied()) else { return };
+        if let Some(last) = self.responses.insert((from, peer), now) {
+            let pause = now - last;
+            let least = Duration::from_secs(1) / INITIATIONS_PER_SECOND;
+            assert!(pause >= least, "node {from} answers {peer} again after {pause:?}");
+        }
+    }
+
     /// `node` is under load from now on.
     pub(super) fn flooded(&mut self, now: Duration, node: usize) {
         self.loaded_until.insert(node, now + UNDER_LOAD_STICKY);
@@ -275,6 +290,7 @@ impl Ledger {
     /// The clock for initiations starts anew.
     pub(super) fn forget_initiations(&mut self, node: usize) {
         self.initiations.retain(|(of, _), _| *of != node);
+        self.responses.retain(|(of, _), _| *of != node);
         self.loaded_until.remove(&node);
     }
 

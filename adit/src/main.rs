@@ -40,9 +40,9 @@ fn main() -> ExitCode {
     match (cli.command, &cli.daemon.interface) {
         (Some(Command::Check(args)), _) => check::run(&args),
         (Some(Command::Demo(args)), _) => demo::run(&args),
+        (Some(Command::Metrics(args)), _) => metrics::run(&args),
         (Some(Command::New(args)), _) => new::run(&args),
         (Some(Command::Qr(args)), _) => qr::run(&args),
-        (Some(Command::Metrics(args)), _) => metrics::run(&args),
         (Some(Command::Status(args)), _) => status::run(&args),
         (Some(Command::Quick(invocation)), _) => invocation.run(),
         (Some(Command::Texts(invocation)), _) => invocation.run(),

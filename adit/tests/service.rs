@@ -98,6 +98,33 @@ fn it_is_up_for_as_long_as_the_process_is() {
     }
 }
 
+/// A changed file is applied, by whoever sends the signal that services know for that.
+#[test]
+fn it_is_reloaded() {
+    needs!("netns", "tun", "wg", "nft", "unshare");
+    let service = Service::new(&full_tunnel(""));
+    let before = service.machine.state();
+    let mut up = service.start();
+    let conf = fs::read_to_string(service.machine.path("etc/wireguard/wg0.conf")).unwrap();
+    let public = Keypair::generate().public;
+    service.machine.configure(&format!("{conf}[Peer]\nPublicKey = {public}\nAllowedIPs = 10.3.0.0/16\n"));
+    up.signal(Signal::SIGHUP);
+    let heard = service.heard().unwrap();
+    assert!(heard.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{heard}");
+    assert_eq!(service.heard().as_deref(), Ok("READY=1\nSTATUS=wg0 is up\n"), "{}", up.log());
+    assert!(service.machine.ok("wg show wg0 peers").stdout.contains(&public), "{}", up.log());
+    // One that cannot be used changes nothing.
+    service.machine.configure("nonsense\n");
+    up.signal(Signal::SIGHUP);
+    assert!(service.heard().unwrap().starts_with("RELOADING=1"));
+    assert_eq!(service.heard().as_deref(), Ok("READY=1\nSTATUS=wg0 is up\n"), "{}", up.log());
+    assert!(service.machine.ok("wg show wg0 peers").stdout.contains(&public), "{}", up.log());
+    up.signal(Signal::SIGTERM);
+    assert_eq!(service.heard().as_deref(), Ok("STOPPING=1\n"));
+    ends(&mut up, 0);
+    assert_same(&before, &service.machine.state(), "as before");
+}
+
 /// Without a service manager, and with a file that has become wrong meanwhile.
 #[test]
 fn nobody_needs_to_wait_for_it() {

@@ -22,6 +22,7 @@ mod scene;
 mod wire;
 
 use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -75,9 +76,10 @@ fn run(args: &Args) -> Result<bool, String> {
         return Err(format!("no check is called {}; --list shows them", args.only.join(" or ")));
     }
     if args.list {
-        for check in checks {
-            println!("{:<40} {}{}", check.name, if check.slow { "(slow) " } else { "" }, check.why);
-        }
+        let slow = |check: &Check| if check.slow { "(slow) " } else { "" };
+        let line = |check: &Check| format!("{:<40} {}{}\n", check.name, slow(check), check.why);
+        // Whoever has seen enough may stop reading.
+        let _ = std::io::stdout().write_all(checks.iter().map(line).collect::<String>().as_bytes());
         return Ok(true);
     }
     if !args.compare.is_empty() {

@@ -195,7 +195,7 @@ impl Scene {
         line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
     }
 
-    /// Sees what passes through the engine's TUN device from now on.
+    /// Sees what the engine delivers from now on.
     pub fn tun(&self) -> Tap {
         Tap::new(&self.inside, self.engine.interface())
     }
@@ -247,7 +247,11 @@ fn batch(ns: &Netns, lines: &str) {
     Cmd::new(&format!("ip -n {} -batch -", ns.name())).input(lines).ok();
 }
 
-/// Packets that pass an interface, either way.
+/// What the kernel sends, in a packet socket's words (packet(7)).
+const PACKET_OUTGOING: u8 = 4;
+
+/// Packets that come in by an interface: for the TUN device, what the engine delivers. What the kernel sends is left out,
+/// for nobody asked it to announce itself.
 pub struct Tap {
     fd: OwnedFd,
     interface: usize,
@@ -271,17 +275,17 @@ impl Tap {
         Tap { fd, interface, seen: RefCell::default() }
     }
 
-    /// Whether `packet` passes within `limit`.
+    /// Whether `packet` comes within `limit`.
     pub fn saw(&self, packet: &[u8], limit: Duration) -> bool {
         self.find(limit, |seen| seen == packet).is_some()
     }
 
-    /// Whether `packet` has passed by now.
+    /// Whether `packet` has come by now.
     pub fn has_seen(&self, packet: &[u8]) -> bool {
         self.saw(packet, Duration::from_millis(30))
     }
 
-    /// The first packet that `is_it` of those that passed or will within `limit`; they stay to be found again.
+    /// The first packet that `is_it` of those that came or will within `limit`; they stay to be found again.
     pub fn find(&self, limit: Duration, is_it: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
         let end = Instant::now() + limit;
         let mut looked_at = 0;
@@ -297,7 +301,7 @@ impl Tap {
         }
     }
 
-    /// All that passed and will within `limit`.
+    /// All that came and will within `limit`.
     pub fn all(&self, limit: Duration) -> Vec<Vec<u8>> {
         self.find(limit, |_| false);
         self.seen.borrow().iter().cloned().collect()
@@ -308,7 +312,8 @@ impl Tap {
         let mut buffer = vec![0; 70_000];
         match recvfrom::<LinkAddr>(self.fd.as_raw_fd(), &mut buffer) {
             Ok((len, from)) => {
-                if from.is_some_and(|from| from.ifindex() == self.interface) {
+                let is_incoming = |from: LinkAddr| from.pkttype() != PACKET_OUTGOING;
+                if from.is_some_and(|from| from.ifindex() == self.interface && is_incoming(from)) {
                     self.seen.borrow_mut().push_back(buffer[..len].to_vec());
                 }
                 true

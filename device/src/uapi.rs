@@ -11,12 +11,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use adit_control::SecretText;
 use adit_control::uapi::{Connection, Request};
 use adit_crypto::Secret;
 use adit_net::netlink::if_index;
-use adit_net::unix::{FileWatch, bind_private};
+use adit_net::unix::{FileWatch, bind_private, connect_within};
 
 /// Where the sockets are.
 pub const DIRECTORY: &str = "/var/run/wireguard";
@@ -70,12 +71,14 @@ impl Listener {
         let failed = |error| ListenError::Failed(socket_path(name), error);
         DirBuilder::new().recursive(true).mode(0o755).create(DIRECTORY).map_err(failed)?;
         if fs::symlink_metadata(&path).is_ok() {
-            if UnixStream::connect(&path).is_ok() {
+            // One that has no time for us is one all the same.
+            let answer = connect_within(&path, Duration::from_secs(1));
+            if !answer.is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock) {
                 return Err(ListenError::InUse(path));
             }
             fs::remove_file(&path).map_err(failed)?;
         }
-        Self::new(bind_private(&path).map_err(failed)?).map_err(failed)
+        Self::new(bind_private(&path).map_err(failed)?, path).map_err(failed)
     }
 
     /// Takes over a listening socket that another program made for the interface `name`, wherever it is bound: one
@@ -84,13 +87,15 @@ impl Listener {
     /// # Errors
     /// [`ListenError::Failed`] when it is none.
     pub fn from_fd(fd: OwnedFd, name: &str) -> Result<Self, ListenError> {
-        Self::new(UnixListener::from(fd)).map_err(|error| ListenError::Failed(socket_path(name), error))
+        let socket = UnixListener::from(fd);
+        // Fails on what is no UNIX socket.
+        let path = socket.local_addr().map(|path| path.as_pathname().map(Path::to_owned).unwrap_or_default());
+        path.and_then(|path| Self::new(socket, path))
+            .map_err(|error| ListenError::Failed(socket_path(name), error))
     }
 
-    fn new(socket: UnixListener) -> io::Result<Self> {
+    fn new(socket: UnixListener, path: PathBuf) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        // Fails on what is no UNIX socket.
-        let path = socket.local_addr()?.as_pathname().map(Path::to_owned).unwrap_or_default();
         let inode = inode_of(&path);
         // Without inotify (its limits are the system's) the file's removal goes unnoticed; all else works.
         let watch = inode.and_then(|_| FileWatch::new(&path).ok());

@@ -1,6 +1,7 @@
 //! The control socket as a file: made so that nobody else can open it, and watched, since its removal means the end; and
 //! connecting to one that somebody else made.
 
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -14,18 +15,27 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, set
 use nix::sys::stat::{Mode, umask};
 use nix::sys::time::{TimeVal, TimeValLike};
 
-/// Binds a socket that only its owner can connect to, from its first moment on.
+/// Binds a socket that only its owner can connect to, from its first moment on. It has its name only once it listens: who
+/// is refused by a socket takes it for one that was left behind, and may remove it.
 ///
 /// The process's umask is changed for that moment: call it while no other thread makes files.
 ///
 /// # Errors
 ///
-/// `EADDRINUSE` if `path` exists; those of `bind(2)` and `listen(2)`.
+/// `EADDRINUSE` if `path` exists; those of `bind(2)`, `listen(2)` and `link(2)`.
 pub fn bind_private(path: &Path) -> io::Result<UnixListener> {
+    let first = path.with_file_name(format!(".{}", std::process::id()));
+    let _ = fs::remove_file(&first);
     let previous = umask(Mode::from_bits_truncate(0o177));
-    let result = UnixListener::bind(path);
+    let result = UnixListener::bind(&first);
     umask(previous);
-    result
+    let listener = result?;
+    let named = fs::hard_link(&first, path);
+    fs::remove_file(&first)?;
+    match named {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Errno::EADDRINUSE.into()),
+        named => named.map(|()| listener),
+    }
 }
 
 /// Connects to the socket at `path`, and waits at most `patience` for its server to take as many connections that one more
@@ -87,7 +97,6 @@ impl AsFd for FileWatch {
 mod tests {
     use super::*;
     use nix::sys::socket::{Backlog, listen};
-    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
@@ -99,6 +108,8 @@ mod tests {
             let listeners = [&path, &other].map(|path| bind_private(path).expect("bound"));
             let mode = fs::metadata(&path).expect("exists").permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
+            assert_eq!(bind_private(&path).expect_err("there is one").kind(), io::ErrorKind::AddrInUse);
+            assert_eq!(fs::read_dir(&directory).expect("listed").count(), 2);
             let watch = FileWatch::new(&path).expect("watched");
             fs::write(directory.join("c"), "")
                 .and_then(|()| fs::remove_file(directory.join("c")))

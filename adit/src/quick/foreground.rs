@@ -35,8 +35,8 @@ pub(super) fn stay(change: &Change, file: &File, mut engine: Option<Child>) -> R
     let failed = |error: io::Error| Failed::because(wg::reason(&error));
     let interface = &file.interface;
     let end = Watch::new(file, engine.as_mut()).and_then(|mut watch| {
-        service::ready(&format!("{interface} is up"));
-        watch.wait(&change.which.name)
+        service::ready(&is_up(interface));
+        watch.wait(&change.which.name, interface)
     });
     service::stopping();
     let result = match end {
@@ -88,7 +88,7 @@ pub(super) fn end(engine: Option<Child>) {
 }
 
 /// `adit reload`, which says itself what is wrong: the interface then stays as it is.
-fn reload(name: &str) {
+fn reload(name: &str, interface: &str) {
     service::reloading();
     let reload = || {
         let mut own = Command::new(env::current_exe()?);
@@ -97,7 +97,11 @@ fn reload(name: &str) {
     if let Err(error) = reload() {
         wg::tell(format_args!("adit reload: {}", wg::reason(&error)));
     }
-    service::ready("");
+    service::ready(&is_up(interface));
+}
+
+fn is_up(interface: &str) -> String {
+    format!("{interface} is up")
 }
 
 /// What ends it.
@@ -121,7 +125,7 @@ impl<'a> Watch<'a> {
         Ok(Watch { engine, monitor, signals, has_terminal: io::stdin().is_terminal() })
     }
 
-    fn wait(&mut self, name: &str) -> io::Result<End> {
+    fn wait(&mut self, name: &str, interface: &str) -> io::Result<End> {
         let poller = Poller::new()?;
         poller.add(&self.signals, 0, Interest::Read)?;
         poller.add(&self.monitor, 1, Interest::Read)?;
@@ -129,7 +133,7 @@ impl<'a> Watch<'a> {
         loop {
             while let Some(signal) = self.signals.read()? {
                 match signal {
-                    Signal::Hangup if !self.has_terminal => reload(name),
+                    Signal::Hangup if !self.has_terminal => reload(name, interface),
                     Signal::Child => {}
                     _ => return Ok(End::Asked),
                 }

@@ -1,8 +1,10 @@
 //! Changes of a running tunnel's configuration, as seen by its peers.
 
+use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
 use lab::seconds;
+use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::check::Check;
 use crate::inner;
@@ -241,11 +243,12 @@ fn dscp(scene: &mut Scene) {
 
 fn ecn_out(scene: &mut Scene) {
     let (peer, _, session) = session(scene);
+    let socket = scene.inside.enter(|| UdpSocket::bind("192.168.241.1:0")).expect("the engine's address");
     for (tos, expected) in [(0xb8 | 1, 1), (0xb8 | 2, 2), (0xb8, 0)] {
         let cable = Tap::new(&scene.outside, CABLE);
         peer.port.drain();
-        let ping = format!("ping -c 1 -W 1 -Q {tos} 192.168.241.{}", peer.number);
-        scene.inside.run(&ping);
+        setsockopt(&socket, sockopt::Ipv4Tos, &tos).expect("a byte to mark packets with");
+        socket.send_to(b"marked", (Ipv4Addr::from(peer.inner4()), 9)).expect("the tunnel takes a packet");
         assert!(peer.hear_data(&session, SOON).is_some(), "data are not sent");
         assert_eq!(
             outer_tos(&cable, |message| message[0] == wire::DATA),

@@ -243,7 +243,7 @@ fn accepted(scene: &mut Scene) {
 
 /// Asserts that under load `message` from `port` never brings a response, only cookie replies.
 fn is_not_enough(scene: &mut Scene, flood: &Flood, port: &Port, message: impl Fn() -> Vec<u8>) {
-    for _ in 0..3 {
+    for _ in 0..8 {
         let answer = flood.ask(scene, port, &message, &[wire::COOKIE_REPLY, wire::RESPONSE]);
         if answer.is_some_and(|answer| answer[0] == wire::COOKIE_REPLY) {
             return;
@@ -270,7 +270,8 @@ fn bound_to_port(scene: &mut Scene) {
 
 fn bound_to_address(scene: &mut Scene) {
     let peer = scene.peer();
-    let flood = Flood::of_one(scene);
+    // Both addresses are busy: an engine may look at each alone.
+    let flood = Flood::new(scene, ["10.77.0.2:0", "10.78.0.9:0"].map(str::to_owned).into_iter());
     let cookie = flood.cookie(scene, &peer, &peer.port);
     let other = scene.port_at(&format!("10.78.0.9:{}", peer.port.address().port()));
     is_not_enough(scene, &flood, &other, || with_cookie(&peer, &cookie));
@@ -280,7 +281,7 @@ fn mac1_first(scene: &mut Scene) {
     let peer = scene.peer();
     let flood = Flood::of_one(scene);
     flood.cookie(scene, &peer, &peer.port);
-    let other = scene.port_at("10.78.0.9:0");
+    let other = scene.port_at("10.77.0.2:0");
     for _ in 0..3 {
         let mut message = peer.hasty_initiation(&peer.now()).bytes;
         message[120] ^= 1;
@@ -327,16 +328,23 @@ fn limit(scene: &mut Scene) {
     let port = scene.port_at("10.77.0.2:0");
     let flood = Flood::of_one(scene);
     let cookie = flood.cookie(scene, &peers[0], &port);
-    let messages: Vec<_> = peers.iter().map(|peer| with_cookie(peer, &cookie)).collect();
-    port.drain();
-    flood.wave(scene, 2_000, || ());
-    std::thread::sleep(Duration::from_millis(5));
-    let start = Instant::now();
-    messages.iter().for_each(|message| port.send(message));
-    let answered = port.count(wire::RESPONSE, Duration::from_millis(700));
-    let allowed = 5 + start.elapsed().as_millis() as usize / 50 + 5;
+    let (mut answered, mut allowed) = (0, 0);
+    for round in 0..8 {
+        let messages: Vec<_> = peers.iter().map(|peer| with_cookie(peer, &cookie)).collect();
+        port.drain();
+        flood.wave(scene, 2_000, || ());
+        // Later from round to round: while its buffer is full, the engine gets nothing.
+        std::thread::sleep(Duration::from_millis(5 + 20 * round));
+        let start = Instant::now();
+        messages.iter().for_each(|message| port.send(message));
+        answered = port.count(wire::RESPONSE, Duration::from_millis(700));
+        allowed = 5 + start.elapsed().as_millis() as usize / 50 + 5;
+        if answered > 0 {
+            break;
+        }
+    }
     assert!(answered > 0, "none of 60 initiations with a cookie is answered");
-    assert!(answered <= allowed, "{answered} of 60 handshakes from one address in {:?}", start.elapsed());
+    assert!(answered <= allowed, "{answered} of 60 handshakes from one address at once");
 }
 
 fn session_lives(scene: &mut Scene) {

@@ -164,7 +164,7 @@ fn key_confirmation(scene: &mut Scene) {
 
 fn initiator_confirms(scene: &mut Scene) {
     // The engine has nothing to say but that it is there.
-    let peer = scene.known_with("persistent_keepalive_interval=60\n");
+    let peer = scene.known_with("persistent_keepalive_interval=1\n");
     let session = peer.meet();
     let data = peer.hear(&session, SOON).expect("nothing confirms the key");
     assert!(data.text.is_empty() && data.counter == 0, "{data:?}");

@@ -337,11 +337,14 @@ fn initiation_rate(scene: &mut Scene) {
     let initiations: Vec<_> = (0..100).map(|_| peer.hasty_initiation(&peer.now()).bytes).collect();
     let start = std::time::Instant::now();
     initiations.iter().for_each(|initiation| peer.port.send(initiation));
-    // On a busy machine it may take them one by one; those that come 20 ms apart may all be answered.
-    let answered = peer.port.count(wire::RESPONSE, seconds(1));
-    let possible = start.elapsed().as_millis() as usize / 20;
+    let (mut answered, mut last) = (0, Duration::ZERO);
+    while peer.port.next(wire::RESPONSE, seconds(1)).is_some() {
+        (answered, last) = (answered + 1, start.elapsed());
+    }
+    // On a busy machine they may be taken one by one; those that are taken 20 ms apart may all be answered.
+    let allowed = 3 + last.as_millis() / 20;
     assert!(answered >= 1, "none is answered");
-    assert!(answered < 30.min(possible), "{answered} of 100 initiations at once are answered");
+    assert!(answered <= allowed, "{answered} of 100 initiations at once are answered, in {last:?}");
 }
 
 fn bogus_responses(scene: &mut Scene) {

@@ -1,5 +1,7 @@
 //! The form of messages (whitepaper 5.4), and mac1 (5.4.4).
 
+use std::time::Duration;
+
 use lab::seconds;
 
 use crate::check::Check;
@@ -80,6 +82,11 @@ fn session(scene: &Scene) -> (Peer, Tap, Session) {
     let (peer, tap) = (scene.peer(), scene.tun());
     let session = peer.connect();
     (peer, tap, session)
+}
+
+/// Lets the engine empty its buffer: what overflows is lost, and that is nobody's fault.
+fn pause() {
+    std::thread::sleep(Duration::from_millis(30));
 }
 
 fn initiation_size(scene: &mut Scene) {
@@ -184,6 +191,7 @@ fn short(scene: &mut Scene) {
             }
             peer.port.send(&message);
         }
+        pause();
     }
     scene.settle(&tap, &peer, &session);
     assert!(peer.is_answered(&peer.initiation().bytes));
@@ -198,6 +206,7 @@ fn oversized(scene: &mut Scene) {
             message[0] = kind;
             message[4..8].copy_from_slice(&session.remote.to_le_bytes());
             peer.port.send(&message);
+            pause();
         }
     }
     scene.settle(&tap, &peer, &session);
@@ -211,6 +220,7 @@ fn joined(scene: &mut Scene) {
         let mut message = vec![0; stride];
         message[0] = wire::DATA;
         peer.port.send_train(&vec![message; count]);
+        pause();
     }
     scene.settle(&tap, &peer, &session);
     assert!(peer.is_answered(&peer.initiation().bytes));

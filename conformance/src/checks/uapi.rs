@@ -332,12 +332,16 @@ fn pipelined(scene: &mut Scene) {
 
 fn byte_by_byte(scene: &mut Scene) {
     let mut uapi = scene.uapi();
-    for byte in "set=1\nlisten_port=51006\n\nget=1\n\n".split_inclusive(|_| true) {
-        uapi.send(byte);
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    assert_eq!(uapi.answer().errno, 0);
-    assert_eq!(uapi.answer().first("listen_port"), Some("51006"));
+    // The next one only when this one is answered: pipelining is another check's.
+    let mut ask = |request: &str| {
+        for byte in request.split_inclusive(|_| true) {
+            uapi.send(byte);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        uapi.answer()
+    };
+    assert_eq!(ask("set=1\nlisten_port=51006\n\n").errno, 0);
+    assert_eq!(ask("get=1\n\n").first("listen_port"), Some("51006"));
 }
 
 fn stalled(scene: &mut Scene) {

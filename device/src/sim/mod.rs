@@ -22,6 +22,10 @@
 //! ```
 //!
 //! tells all that happens in it. `SIM_SEEDS=10000..1000000`, with `--release` perhaps, is a longer run.
+//!
+//! Known, and seen in one of ten thousand seeds: where initiations cross and one is overtaken by the other's response, both
+//! sides may end as responders of the session that they send on. Nobody renews it at two minutes then, and at three what is
+//! under way is lost.
 
 mod attacker;
 mod course;

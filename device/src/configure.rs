@@ -12,13 +12,14 @@ use std::time::Duration;
 use adit_control::{AllowedIpChange, EndpointName, Get, GetPeer, PublicKey, Set, SetPeer, Status, Why};
 use adit_crypto::Secret;
 use adit_net::tun::Tun;
-use adit_net::udp::{self, BindError, BindOptions, Bound, UdpStats};
+use adit_net::udp::{BindError, BindOptions, Bound, UdpStats};
 use adit_proto::handshake::{Identity, Timestamps};
 
 use crate::control::UdpOffloads;
 use crate::endpoint::Endpoint;
 use crate::lock::{Lock, Shared};
 use crate::names::Name;
+use crate::outside;
 use crate::peer::Peer;
 use crate::state::{Device, OwnKey, Route};
 
@@ -209,7 +210,7 @@ impl Configuration {
     fn bind(&mut self, device: &Device, port: u16, fwmark: u32) -> Result<(), BindError> {
         let UdpOffloads { gso, gro } = self.udp_offloads;
         let options = BindOptions { fwmark, workers: self.workers, gso, gro, ..BindOptions::default() };
-        let bound = udp::bind(port, &options)?;
+        let bound = outside::bind(port, &options)?;
         self.listen_port = bound.port;
         self.replace_sockets(device, Some(bound));
         Ok(())

@@ -11,6 +11,7 @@ use adit_net::poll::TimerFd;
 use adit_proto::time::Instant;
 
 use crate::lock::Lock;
+use crate::outside;
 use crate::peer::Peer;
 
 pub(crate) struct Deadlines {
@@ -83,14 +84,21 @@ impl Deadlines {
                 return Some((entry.at, peer));
             }
         }
-        if let Err(error) = self.timer.clear() {
+        if let Err(error) = outside::set_timer(&self.timer, None) {
             log::error!("the timer cannot be cleared: {error}");
         }
         None
     }
 
+    /// The earliest deadline, and how many there are.
+    #[cfg(test)]
+    pub(crate) fn pending(&self) -> (Option<Instant>, usize) {
+        let heap = self.heap.locked();
+        (heap.entries.peek().map(|Reverse(first)| first.at), heap.entries.len())
+    }
+
     fn arm(&self, at: Instant) {
-        if let Err(error) = self.timer.set(at.as_nanos()) {
+        if let Err(error) = outside::set_timer(&self.timer, Some(at)) {
             log::error!("the timer cannot be set: {error}");
         }
     }

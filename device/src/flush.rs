@@ -11,8 +11,9 @@ use adit_proto::session::{Batch, Grant, NotReady};
 
 use crate::endpoint::Endpoint;
 use crate::lock::Lock;
+use crate::outside::rng;
 use crate::peer::Peer;
-use crate::state::{Device, rng};
+use crate::state::Device;
 
 /// Batches that one flush sends: all that can be staged at a time. Who stages faster than this sends, as a worker does
 /// that reads a blast of UDP, would otherwise keep the slow path here, and from everybody else's handshakes.

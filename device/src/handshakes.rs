@@ -26,9 +26,10 @@ use adit_proto::time::Instant;
 
 use crate::endpoint::Endpoint;
 use crate::lock::{Lock, Shared};
+use crate::outside::{self, SystemRng, rng};
 use crate::peer::Peer;
 use crate::queue::Arrival;
-use crate::state::{Device, Indexed, OwnKey, SystemRng, rng};
+use crate::state::{Device, Indexed, OwnKey};
 use crate::why::Note;
 
 /// An initiator that takes our response confirms it at once, by a keepalive if it has nothing else to send. One that asks
@@ -109,11 +110,9 @@ impl Device {
 
     fn demand_cookie(&self, own: &OwnKey, message: &dyn WithMacs, arrival: &Arrival, now: Instant) {
         let reply = own.checker.locked().reply(message, arrival.from, now, &mut rng());
-        if let Some(sockets) = self.sockets()
-            && let Some(socket) = sockets.sockets[0].for_addr(&arrival.from)
-        {
+        if let Some(sockets) = self.sockets() {
             let bytes = reply.as_bytes();
-            socket.send(&arrival.from, arrival.local.as_ref(), 0, bytes, bytes.len());
+            outside::send(&sockets.sockets[0], &arrival.from, arrival.local.as_ref(), 0, bytes, bytes.len());
         }
     }
 

@@ -28,9 +28,12 @@ mod peer;
 mod queue;
 pub mod rush;
 mod send;
+#[cfg(test)]
+mod sim;
 mod slow_path;
 mod state;
 mod status;
+mod system;
 pub mod uapi;
 mod ways;
 mod why;
@@ -39,6 +42,11 @@ mod worker;
 use std::num::NonZeroUsize;
 
 use adit_net::tun::QUEUES_OF_A_HOST;
+
+#[cfg(test)]
+use sim::outside;
+#[cfg(not(test))]
+use system as outside;
 
 pub use control::{Engine, Options, StartError, UdpOffloads};
 pub use worker::{MAX_WORKERS, halves};

@@ -21,8 +21,9 @@ use rand_core::Rng as _;
 
 use crate::endpoint::Endpoint;
 use crate::lock::Lock;
+use crate::outside::rng;
 use crate::peer::Peer;
-use crate::state::{Device, rng};
+use crate::state::Device;
 
 /// Between a peer's lookups, the first time; twice as long each time after.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);

@@ -6,13 +6,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use adit_control::{LastHandshake, Prefix, PublicKey};
-use adit_net::clock;
 use adit_proto::handshake::{Handshake, Timestamps};
 use adit_proto::session::Session;
 use adit_proto::time::Tai64n;
 
 use crate::endpoint::Endpoint;
 use crate::names::Name;
+use crate::outside;
 use crate::ways::KnownWay;
 use crate::why::PeerRecord;
 
@@ -69,7 +69,7 @@ impl Peer {
     }
 
     pub(crate) fn handshake_completed(&self) {
-        let (seconds, nanos) = clock::realtime();
+        let (seconds, nanos) = outside::realtime();
         self.last_handshake.store(seconds * NANOS + u64::from(nanos), Relaxed);
     }
 
@@ -84,8 +84,8 @@ impl Peer {
     /// ahead, and what the right clock says now is refused until that time comes (CVE-2021-46873): the administrator must
     /// know. Once a minute at most, since anybody can send an old initiation again.
     pub(crate) fn report_clock(&self, latest: Tai64n) {
-        let (seconds, _) = clock::realtime();
-        let minute = clock::boottime_ns() / NANOS / 60 + 1;
+        let (seconds, _) = outside::realtime();
+        let minute = outside::boottime_ns() / NANOS / 60 + 1;
         if latest > Tai64n::from_unix(seconds + 60, 0) && self.clock_reported.swap(minute, Relaxed) != minute
         {
             log::warn!(

@@ -70,6 +70,13 @@ impl Inbox {
         }
     }
 
+    /// Whether nothing is left.
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        let Inbox { arrivals, initiations, flushes } = self;
+        arrivals.locked().is_empty() && initiations.locked().is_empty() && flushes.locked().is_empty()
+    }
+
     pub(crate) fn pop_flush(&self) -> Option<Arc<Peer>> {
         self.flushes.locked().pop_front()
     }

@@ -19,10 +19,11 @@ use rand_core::Rng;
 use crate::endpoint::Endpoint;
 use crate::handshakes::Admission;
 use crate::lock::{Lock, Shared};
+use crate::outside::rng;
 use crate::peer::Peer;
 use crate::queue::Arrival;
 use crate::slow_path;
-use crate::state::{Device, OwnKey, rng};
+use crate::state::{Device, OwnKey};
 
 /// Peers at most: one more, and cookies are demanded.
 pub const MAX_PEERS: usize = UNDER_LOAD_HANDSHAKES - 1;

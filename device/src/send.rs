@@ -8,6 +8,7 @@ use adit_net::udp::{Bound, Outbound, SendReport, is_no_room};
 
 use crate::endpoint::Endpoint;
 use crate::lock::Lock;
+use crate::outside;
 use crate::peer::Peer;
 use crate::state::Device;
 use crate::why::Note;
@@ -28,11 +29,11 @@ impl Device {
         tos: u8,
     ) {
         self.check_source(peer, &mut endpoint);
-        let Some(socket) = bound.sockets[worker].for_addr(&endpoint.addr) else {
-            return self.no_socket(peer, &endpoint);
-        };
-        let report = socket.send(&endpoint.addr, endpoint.source(), tos, train, stride);
-        self.sent(peer, &endpoint, &report);
+        let pair = &bound.sockets[worker];
+        match outside::send(pair, &endpoint.addr, endpoint.source(), tos, train, stride) {
+            Some(report) => self.sent(peer, &endpoint, &report),
+            None => self.no_socket(peer, &endpoint),
+        }
     }
 
     /// Sends finished trains, which are in `buffer`; those for the same peer in this order.

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, RwLock};
 
 use adit_control::{PublicKey, Reason};
-use adit_net::clock;
 use adit_net::netlink::RouteLookup;
 use adit_net::poll::EventFd;
 use adit_net::tun::DEFAULT_MTU;
@@ -21,24 +20,17 @@ use adit_proto::keypair::Keypair;
 use adit_proto::message::HandshakeMessage;
 use adit_proto::session::Session;
 use adit_proto::time::{Instant, Tai64n};
-use rand_core::UnwrapErr;
 
 use crate::deadlines::Deadlines;
 use crate::endpoint::Endpoint;
 use crate::key_log::KeyLogFile;
 use crate::lock::{Lock, Shared};
 use crate::names::Resolver;
+use crate::outside;
 use crate::peer::Peer;
 use crate::queue::{Arrival, Inbox};
 use crate::why::{Note, Record};
 use crate::worker::Crew;
-
-/// The system's generator. It fails only where nothing works any more.
-pub(crate) type SystemRng = UnwrapErr<getrandom::SysRng>;
-
-pub(crate) fn rng() -> SystemRng {
-    UnwrapErr(getrandom::SysRng)
-}
 
 /// A prefix's peer.
 pub(crate) struct Route {
@@ -137,12 +129,12 @@ impl Device {
 
     /// The device's clock.
     pub(crate) fn now() -> Instant {
-        Instant::from_nanos(clock::boottime_ns())
+        Instant::from_nanos(outside::boottime_ns())
     }
 
     /// The wall clock, for initiations.
     pub(crate) fn timestamp() -> Tai64n {
-        let (seconds, nanos) = clock::realtime();
+        let (seconds, nanos) = outside::realtime();
         Tai64n::from_unix(seconds, nanos)
     }
 

@@ -284,6 +284,11 @@ impl<E: Endpoint> Session<E> {
         self.staged.push(packet)
     }
 
+    /// How many packets wait for a session.
+    pub fn staged(&self) -> usize {
+        self.staged.len()
+    }
+
     /// Stages a keepalive, unless something is staged that will do as well. Flush afterwards.
     pub fn keepalive(&mut self) {
         if self.staged.is_empty() {

@@ -9,6 +9,8 @@ mod inlet;
 mod lane;
 mod outlet;
 mod rx;
+#[cfg(test)]
+pub(crate) mod simulated;
 pub(crate) mod train;
 mod tx;
 mod unreachable;

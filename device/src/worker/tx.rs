@@ -19,8 +19,9 @@ use super::lane::{Lane, Owner, Worked};
 use super::outlet::Outlet;
 use super::train::Convoy;
 use crate::lock::{Lock, Shared};
+use crate::outside::rng;
 use crate::peer::Peer;
-use crate::state::{Device, rng};
+use crate::state::Device;
 use crate::why::Note;
 
 /// A super-packet's greatest length.

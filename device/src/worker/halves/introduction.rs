@@ -11,8 +11,9 @@ use super::memory::ADDRESS;
 use super::{far_address, near_address};
 use crate::endpoint::Endpoint;
 use crate::lock::{Lock, Shared};
+use crate::outside::rng;
 use crate::peer::Peer;
-use crate::state::{Device, Indexed, OwnKey, Route, rng};
+use crate::state::{Device, Indexed, OwnKey, Route};
 
 /// Gives `near` and `far` keys, and `peers` tunnels between them with sessions that `near` has initiated.
 ///

@@ -15,6 +15,7 @@ mod traffic;
 use std::io;
 use std::net::Ipv4Addr;
 use std::num::NonZeroUsize;
+use std::sync::mpsc;
 use std::thread;
 
 use adit_net::poll::{Events, Interest, Poller};
@@ -59,14 +60,14 @@ pub fn with<R>(
     workers: NonZeroUsize,
     measure: impl FnOnce(Sending<'_>, Receiving<'_>) -> R,
 ) -> io::Result<R> {
-    let helper = |device: &Device, number| help(device, number).expect("a worker can wait");
+    let helper = |device: &Device, number, ready| help(device, number, ready).expect("a worker can wait");
     with_helpers(peers, workers, helper, measure)
 }
 
 fn with_helpers<R>(
     peers: usize,
     workers: NonZeroUsize,
-    helper: impl Fn(&Device, usize) + Sync,
+    helper: impl Fn(&Device, usize, Ready) + Sync,
     measure: impl FnOnce(Sending<'_>, Receiving<'_>) -> R,
 ) -> io::Result<R> {
     assert!(peers <= MAX_PEERS, "{peers} peers are more than have an address");
@@ -75,21 +76,30 @@ fn with_helpers<R>(
     let helper = &helper;
     thread::scope(|scope| {
         let devices = Ending([&near, &far]);
+        let (ready, are_ready) = mpsc::channel();
         for device in devices.0 {
             for number in 1..workers.get() {
-                thread::Builder::new().spawn_scoped(scope, move || helper(device, number))?;
+                let ready = ready.clone();
+                thread::Builder::new().spawn_scoped(scope, move || helper(device, number, ready))?;
             }
         }
+        drop(ready);
+        // None of them sends anything: all have dropped their ends when this returns.
+        let _ = are_ready.recv();
         Ok(measure(Sending::new(&near), Receiving::new(&far)))
     })
 }
 
+/// What a helper drops when it has all that it needs, so that nothing is measured before.
+type Ready = mpsc::Sender<()>;
+
 /// What a worker without anything of its own does: it seals and opens for the others, until the device ends.
-fn help(device: &Device, number: usize) -> io::Result<()> {
+fn help(device: &Device, number: usize, ready: Ready) -> io::Result<()> {
     let (crew, poller) = (&device.crew, Poller::new()?);
     let waker = &crew.member(number).waker;
     poller.add(waker, 0, Interest::Read)?;
     let mut events = Events::with_capacity(1);
+    drop(ready);
     while !device.is_ending() {
         while crew.help(device, number) {}
         crew.sleeps(number);

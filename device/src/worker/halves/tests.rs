@@ -136,7 +136,10 @@ impl Wire {
 fn whoever_dawdles_changes_nothing() {
     let (sealed, opened) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let workers = NonZeroUsize::new(4).unwrap();
-    let helper = |device: &Device, number: usize| help_slowly(device, number, [&sealed, &opened]);
+    let helper = |device: &Device, number, ready| {
+        drop(ready);
+        help_slowly(device, number, [&sealed, &opened]);
+    };
     let mut source = Source { rng: ChaCha8Rng::seed_from_u64(99), left: READS, sent: [0; FLOWS] };
     let mut delivered = Delivered::default();
     let mut wire = Wire::default();

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use adit_control::check::{Finding, Outline, OutlinePeer, Report, Severity, check};
+use adit_control::conf::harmless;
 use clap::ValueHint;
 use serde_json::{Value, json};
 
@@ -170,7 +171,9 @@ fn page(checked: &Checked) -> String {
     for finding in &report.findings {
         page += &format!("{}\n", finding.display(&file));
     }
-    page + &format!("{file}: {}\n", verdict(report))
+    page += &format!("{file}: {}\n", verdict(report));
+    // Whoever wrote the file may want a command in it not to be seen.
+    harmless(&page)
 }
 
 fn verdict(report: &Report) -> String {

@@ -50,6 +50,22 @@ fn content(keys: &Keypair) -> String {
     )
 }
 
+/// A command is not hidden by what a terminal makes of it, neither in words nor where it would be run.
+#[test]
+fn nothing_moves_the_cursor() {
+    needs!("wg");
+    let directory = Directory::new("cursor");
+    let hook = "PostUp = evil # \u{1b}[1A\u{1b}[2K\rPostUp = fine \u{202e}";
+    let text = content(&Keypair::generate()).replace("ListenPort", &format!("{hook}\nListenPort"));
+    let path = directory.write("wg0.conf", &text);
+    for args in ["check", "up --dry-run"] {
+        let output = run(args, &path);
+        assert!(output.success() && output.stdout.contains("evil"), "{args}: {}", output.text());
+        let is_harmful = |char: char| char == '\u{202e}' || char.is_control() && char != '\n';
+        assert!(!output.stdout.contains(is_harmful), "{args}: {:?}", output.stdout);
+    }
+}
+
 #[test]
 fn a_file_in_words_and_as_json() {
     needs!("wg");

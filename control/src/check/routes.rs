@@ -126,7 +126,8 @@ fn own_addresses(source: &Source<'_>, findings: &mut Vec<Finding>) {
 
 /// The encrypted packets to a peer that go into the tunnel again. A default route leaves them out, by a mark; others do not.
 fn loops(source: &Source<'_>, findings: &mut Vec<Finding>) {
-    if !source.config.table.is_auto() {
+    // A route of the user's own may lead to the endpoint.
+    if !source.config.table.is_auto() || source.hooks().any(|(_, command)| command.contains("route")) {
         return;
     }
     let connected = source.config.addresses.iter().filter_map(|own| Prefix::new(own.ip, own.prefix_len));
@@ -141,7 +142,7 @@ fn loops(source: &Source<'_>, findings: &mut Vec<Finding>) {
             code: "endpoint-in-tunnel",
             place: Some(peer.place("endpoint")),
             message: format!("the endpoint {} is within {prefix}, which is routed into the tunnel", endpoint.ip()),
-            why: "the encrypted packets would be sent through the tunnel that they make, and never leave",
+            why: "unless there is a longer route to it, the encrypted packets are sent through the tunnel that they make, and never leave",
             advice: match prefix.len() {
                 1 => format!("write {whole} instead of two halves: with it, wg-quick keeps the tunnel's own packets out"),
                 _ => "name the endpoint's public address, or allow prefixes without it".to_owned(),
@@ -219,12 +220,13 @@ fn nothing_routed(source: &Source<'_>, findings: &mut Vec<Finding>) {
     let is_full = source.is_full(false) || source.is_full(true);
     if source.config.table == Table::Off && is_full && source.config.post_up.is_empty() {
         findings.push(Finding {
-            severity: Severity::Warning,
+            // Where a program such as a routing daemon makes the routes, that is how it has to be.
+            severity: Severity::Note,
             code: "table-off",
             place: source.place("table"),
             message: "all traffic is allowed, but with Table = off no route leads into the tunnel".to_owned(),
             why: "allowed IPs become routes only if Table is not off",
-            advice: "remove the line, or add routes by PostUp".to_owned(),
+            advice: "nothing, if another program such as a routing daemon makes the routes; or else remove the line".to_owned(),
         });
     }
 }

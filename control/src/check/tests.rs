@@ -132,6 +132,36 @@ fn all_errors_at_once_and_where() {
 }
 
 #[test]
+fn headings_with_a_slip() {
+    let whole = file(CALLED, &[HOST]);
+    for (heading, slip) in
+        [("[Interface]", "[Interfaces] # x"), ("[Interface]", "[interface"), ("[Peer]", "[Peers]")]
+    {
+        let report = look(&whole.replace(heading, slip));
+        let advice: Vec<&str> = report.findings.iter().map(|finding| finding.advice.as_str()).collect();
+        assert_eq!(advice, [format!("did you mean {heading}?")], "{slip}");
+    }
+    let report = look(&format!("\u{feff}{whole}"));
+    let advice: Vec<&str> = report.findings.iter().map(|finding| finding.advice.as_str()).collect();
+    assert_eq!(advice, ["the file starts with a byte order mark: save it without one"]);
+}
+
+/// As files are that people have.
+#[test]
+fn routes_of_ones_own() {
+    let halves = "AllowedIPs = 128.0.0.0/1\nEndpoint = 192.0.2.1:5";
+    let hook = format!("{CALLED}\nPostUp = ip route add 192.0.2.1 via 192.168.1.1");
+    assert!(!codes(&file(&hook, &[halves])).contains(&"endpoint-in-tunnel"));
+    let report = look(&file(&format!("{CALLED}\nTable = off"), &["AllowedIPs = 0.0.0.0/0, ::/0"]));
+    assert!(!report.findings.is_empty());
+    assert!(
+        report.findings.iter().all(|finding| finding.severity == Severity::Note),
+        "{:?}",
+        report.findings
+    );
+}
+
+#[test]
 fn where_and_why() {
     let report = look(&file(CALLED, &["AllowedIPs = fd00::/64,\t10.0.0.2/24 # laptop"]));
     let finding = &report.findings[0];

@@ -150,6 +150,7 @@ fn nothing_is_overwritten_or_half_written() {
         ("--endpoint a.example --clients a,a", "each file needs a name of its own"),
         ("--endpoint a.example --clients wg0", "each file needs a name of its own"),
         ("--endpoint a.example --clients a/b", "`a/b' cannot be a name"),
+        ("--endpoint a.example --clients ..", "`..' cannot be a name"),
         ("--endpoint a.example --clients a --subnet 10.0.0.1/24", "--subnet: `10.0.0.1/24' is no network"),
         ("--endpoint a.example --clients a,b --subnet 10.0.0.0/30", "the network has room for 1 clients"),
         ("--endpoint a.example:0 --clients a", "--endpoint: `0' is no UDP port"),

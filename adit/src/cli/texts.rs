@@ -57,7 +57,7 @@ pub(crate) static ENVIRONMENT: [Entry; 13] = [
     Entry { name: "NO_COLOR", programs: &[Adit, Wg],
         meaning: "For show --watch and the demo: anything leaves colours out" },
     Entry { name: "WG_HIDE_KEYS", programs: &[Adit, Wg],
-        meaning: "For show: never shows private and preshared keys" },
+        meaning: "For show: with the value never, private and preshared keys are shown" },
     Entry { name: "WG_ENDPOINT_RESOLUTION_RETRIES", programs: &[Adit, Wg],
         meaning: "How often an endpoint's name is looked up again when that fails for now: a number, 15 without it, or infinity" },
 ];

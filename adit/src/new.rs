@@ -38,7 +38,7 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Where clients call the server: a name or address, and a UDP port unless it is 51820
+    /// Where clients call the server: a name or address, and a UDP port unless it is 51820, or with --add the server's
     #[arg(long, value_name = "HOST:PORT", required_unless_present = "add")]
     endpoint: Option<String>,
     /// The inner networks, one of IPv4, one of IPv6, or one of them; without this, random ones of both
@@ -93,7 +93,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 }
 
 fn make(args: &Args) -> Result<String, String> {
-    let (endpoint, port) = endpoint(args.endpoint.as_deref().unwrap_or_default())?;
+    let (endpoint, port) = endpoint(args.endpoint.as_deref().unwrap_or_default(), PORT)?;
     let options = Options { endpoint, full_tunnel: args.full_tunnel, dns: dns(&args.dns)? };
     let subnets = match args.subnet.is_empty() {
         true => new::random(random()?),
@@ -139,7 +139,7 @@ fn add(args: &Args, name: &str) -> Result<String, String> {
         .map_err(|error| format!("{}: {error}", args.path.display()))?;
     let mut options = server.options;
     if let Some(text) = &args.endpoint {
-        options.endpoint = endpoint(text)?.0;
+        options.endpoint = endpoint(text, server.listen_port.unwrap_or(PORT))?.0;
     }
     if options.endpoint.is_empty() {
         let shown = args.path.display();
@@ -177,16 +177,16 @@ fn add(args: &Args, name: &str) -> Result<String, String> {
     ))
 }
 
-/// The endpoint as clients write it, and its port.
-fn endpoint(text: &str) -> Result<(String, u16), String> {
+/// The endpoint as clients write it, and its port, which is `otherwise` if `text` has none.
+fn endpoint(text: &str, otherwise: u16) -> Result<(String, u16), String> {
     // An IPv6 address has colons of its own.
     let has_port = match text.parse::<std::net::Ipv6Addr>() {
         Ok(_) => false,
         Err(_) => text.rsplit_once(':').is_some() && !text.ends_with(']'),
     };
     let text = match text.parse::<std::net::Ipv6Addr>() {
-        Ok(address) => format!("[{address}]:{PORT}"),
-        Err(_) if !has_port => format!("{text}:{PORT}"),
+        Ok(address) => format!("[{address}]:{otherwise}"),
+        Err(_) if !has_port => format!("{text}:{otherwise}"),
         Err(_) => text.to_owned(),
     };
     let endpoint =
@@ -314,10 +314,10 @@ mod tests {
             ("[2001:db8::1]:7", "[2001:db8::1]:7", 7),
             ("2001:db8::1:51821", "[2001:db8::1]:51821", 51821),
         ] {
-            assert_eq!(endpoint(text), Ok((expected.to_owned(), port)), "{text}");
+            assert_eq!(endpoint(text, 51820), Ok((expected.to_owned(), port)), "{text}");
         }
         for bad in ["", ":1", "a:", "a:0", "a:65536", "a:http", "a b:1", "a\nb:1", "[::1:5", "a#b"] {
-            assert!(endpoint(bad).is_err(), "{bad}");
+            assert!(endpoint(bad, PORT).is_err(), "{bad}");
         }
     }
 }

@@ -109,11 +109,23 @@ fn who_may_read_and_change_a_file() {
     };
     let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     assert_eq!(codes(&path), [""; 0]);
+    // Nobody but root is in root's group.
+    let group = |group| [&path, &directory.0].iter().all(|path| chown(path, None, Some(group)).is_ok());
+    if group(0) {
+        mode(&directory.0, 0o770);
+        mode(&path, 0o660);
+        assert_eq!(codes(&path), [""; 0]);
+        assert!(group(12345));
+    }
     for (bits, expected) in
         [(0o640, "readable"), (0o604, "readable"), (0o620, "writable"), (0o666, "writable")]
     {
         mode(&path, bits);
+        mode(&directory.0, 0o755);
         assert_eq!(codes(&path), [expected], "{bits:o}");
+        // Others cannot get to it.
+        mode(&directory.0, 0o700);
+        assert_eq!(codes(&path), [""; 0], "{bits:o}");
     }
     mode(&path, 0o600);
     mode(&directory.0, 0o770);

@@ -208,8 +208,16 @@ fn a_client_more_leaves_the_rest_as_it_is() {
     let after = directory.read("vpn.conf");
     // Somebody else's file, with more room.
     let other = after.replace("# Made by", "# Made with").replace("/29", "/24");
-    fs::write(directory.path("other.conf"), other).unwrap();
+    fs::write(directory.path("other.conf"), &other).unwrap();
     assert!(after.starts_with(&before) && link.is_symlink());
+    // It does not say where it is called, but at which port.
+    let moved = other.replace("ListenPort = 51820", "ListenPort = 4500");
+    fs::write(directory.path("moved.conf"), moved).unwrap();
+    assert!(new("--add six --endpoint 2001:db8::1", &directory.path("moved.conf")).success());
+    assert_eq!(
+        directory.read("six.conf").lines().rfind(|line| line.starts_with("Endpoint")),
+        Some("Endpoint = [2001:db8::1]:4500")
+    );
     // It is full, has a client of that name, or is none.
     for (args, file, expected) in [
         ("--add five", "vpn.conf", "all addresses of its network are taken"),

@@ -132,6 +132,14 @@ fn all_errors_at_once_and_where() {
 }
 
 #[test]
+fn keys_are_hidden_in_commands_and_paths_are_not() {
+    let hex = "c53201039adba14be71f886da1d8dbe9eebded08cb111b75340078999aa9f038";
+    let path = "/usr/local/lib/wireguard/scripts/wg0-post-up";
+    let report = look(&file(&format!("PostUp = {path} {PRIVATE} {hex} key={PSK}"), &[HOST]));
+    assert_eq!(report.outline.hooks, [("PostUp", format!("{path} (hidden) (hidden) (hidden)"))]);
+}
+
+#[test]
 fn headings_with_a_slip() {
     let whole = file(CALLED, &[HOST]);
     for (heading, slip) in

@@ -71,6 +71,10 @@ fn each_finding() {
         ("own-address", file(CALLED, &["AllowedIPs = 10.0.0.1/32"])),
         ("endpoint-in-tunnel", file(CALLED, &["AllowedIPs = 10.0.0.2/32\nEndpoint = 10.0.0.7:5"])),
         ("endpoint-in-tunnel", file(CALLED, &["AllowedIPs = 128.0.0.0/1\nEndpoint = 192.0.2.1:5"])),
+        (
+            "endpoint-in-tunnel",
+            file(CALLED, &["AllowedIPs = 0.0.0.0/1, 128.0.0.0/1\nEndpoint = a.example:5"]),
+        ),
         ("ipv6-leak", file(CALLED, &["AllowedIPs = 0.0.0.0/0"])),
         ("ipv6-leak", file(CALLED, &["AllowedIPs = 0.0.0.0/1, 128.0.0.0/1"])),
         ("ipv4-leak", file(CALLED, &["AllowedIPs = ::/0"])),
@@ -160,6 +164,8 @@ fn routes_of_ones_own() {
     let halves = "AllowedIPs = 128.0.0.0/1\nEndpoint = 192.0.2.1:5";
     let hook = format!("{CALLED}\nPostUp = ip route add 192.0.2.1 via 192.168.1.1");
     assert!(!codes(&file(&hook, &[halves])).contains(&"endpoint-in-tunnel"));
+    let whole = "AllowedIPs = 0.0.0.0/0, 0.0.0.0/1, 128.0.0.0/2\nEndpoint = a.example:5";
+    assert!(!codes(&file(CALLED, &[whole])).contains(&"endpoint-in-tunnel"));
     let report = look(&file(&format!("{CALLED}\nTable = off"), &["AllowedIPs = 0.0.0.0/0, ::/0"]));
     assert!(!report.findings.is_empty());
     assert!(

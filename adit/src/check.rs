@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use adit_control::check::{Finding, Outline, OutlinePeer, Report, Severity, check};
+use adit_control::conf::harmless;
 use clap::ValueHint;
 use serde_json::{Value, json};
 
@@ -107,10 +108,16 @@ fn unnamed() -> Finding {
     )
 }
 
+const ENTERED_BY_OTHERS: u32 = 0o011;
 const READ_BY_OTHERS: u32 = 0o044;
 const WRITTEN_BY_OTHERS: u32 = 0o022;
 /// In such a directory nobody can replace others' files.
 const STICKY: u32 = 0o1000;
+
+/// What others than the owner may do. In the group of root is nobody else.
+fn others(metadata: &fs::Metadata) -> u32 {
+    metadata.mode() & if metadata.gid() == 0 { 0o007 } else { 0o077 }
+}
 
 /// Who can read the keys, and who can make root run commands.
 fn access(path: &Path, outline: &Outline) -> Vec<Finding> {
@@ -118,13 +125,19 @@ fn access(path: &Path, outline: &Outline) -> Vec<Finding> {
     // What counts is what a symbolic link leads to.
     let Ok(path) = fs::canonicalize(path) else { return findings };
     let Ok(file) = fs::metadata(&path) else { return findings };
+    let Some((directory, its)) = path.parent().and_then(|parent| Some((parent, fs::metadata(parent).ok()?)))
+    else {
+        return findings;
+    };
     if !file.is_file() {
         return findings;
     }
+    // Whoever cannot enter the directory, such as /etc/wireguard, does not get to the file.
+    let bits = if others(&its) & ENTERED_BY_OTHERS == 0 { 0 } else { others(&file) };
     let has_secrets = outline.public_key.is_some() || outline.peers.iter().any(|peer| peer.has_preshared_key);
-    if file.mode() & WRITTEN_BY_OTHERS != 0 {
+    if bits & WRITTEN_BY_OTHERS != 0 {
         findings.push(writable(&path, "the file"));
-    } else if has_secrets && file.mode() & READ_BY_OTHERS != 0 {
+    } else if has_secrets && bits & READ_BY_OTHERS != 0 {
         findings.push(warning(
             "readable",
             format!("others than its owner may read the file (its mode is {:o})", file.mode() & 0o777),
@@ -141,9 +154,7 @@ fn access(path: &Path, outline: &Outline) -> Vec<Finding> {
             format!("run chown root {}", path.display()),
         ));
     }
-    let Some(directory) = path.parent() else { return findings };
-    let mode = fs::metadata(directory).map_or(0, |metadata| metadata.mode());
-    if mode & WRITTEN_BY_OTHERS != 0 && mode & STICKY == 0 {
+    if others(&its) & WRITTEN_BY_OTHERS != 0 && its.mode() & STICKY == 0 {
         findings.push(writable(directory, "the file's directory"));
     }
     findings
@@ -170,7 +181,9 @@ fn page(checked: &Checked) -> String {
     for finding in &report.findings {
         page += &format!("{}\n", finding.display(&file));
     }
-    page + &format!("{file}: {}\n", verdict(report))
+    page += &format!("{file}: {}\n", verdict(report));
+    // Whoever wrote the file may want a command in it not to be seen.
+    harmless(&page)
 }
 
 fn verdict(report: &Report) -> String {

@@ -79,6 +79,8 @@ fn receive(stream: &mut UnixStream, end: Instant) -> io::Result<SecretText> {
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Nobody knows it as "Resource temporarily unavailable".
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(silent()),
             // Who closes the connection without reading all of it, resets it.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(answer),
             Err(error) => return Err(error),
@@ -90,6 +92,11 @@ fn receive(stream: &mut UnixStream, end: Instant) -> io::Result<SecretText> {
 fn patience(end: Instant) -> io::Result<Duration> {
     let left = end.saturating_duration_since(Instant::now());
     if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left.min(PATIENCE)) }
+}
+
+fn silent() -> io::Error {
+    let text = format!("the program that serves it has been silent for {} s", PATIENCE.as_secs());
+    io::Error::new(io::ErrorKind::WouldBlock, text)
 }
 
 fn no_answer() -> io::Error {

@@ -2,6 +2,7 @@
 //! this makes keys, and writes all files or none.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -37,23 +38,24 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Where clients call the server: a name or address, and a UDP port unless it is 51820
+    /// Where clients call the server: a name or address, and a UDP port unless it is 51820, or with --add the server's
     #[arg(long, value_name = "HOST:PORT", required_unless_present = "add")]
     endpoint: Option<String>,
     /// The inner networks, one of IPv4, one of IPv6, or one of them; without this, random ones of both
-    #[arg(long, value_name = "PREFIXES", value_delimiter = ',', conflicts_with = "add")]
+    #[arg(long, value_name = "PREFIXES", value_delimiter = ',', value_parser = trimmed, conflicts_with = "add")]
     subnet: Vec<String>,
     /// Send all of the clients' traffic through the server, which forwards it
     #[arg(long)]
     full_tunnel: bool,
     /// Name servers for the clients, and domains to search
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = trimmed)]
     dns: Vec<String>,
     /// What the clients are called
     #[arg(
         long,
         value_name = "NAMES",
         value_delimiter = ',',
+        value_parser = trimmed,
         default_value = "client",
         conflicts_with = "add"
     )]
@@ -67,6 +69,11 @@ pub(crate) struct Args {
     /// The directory to write to; with --add, the server's file
     #[arg(value_name = "PATH", value_hint = ValueHint::AnyPath)]
     path: PathBuf,
+}
+
+/// A word of a list, in which people put spaces behind commas.
+fn trimmed(word: &str) -> Result<String, Infallible> {
+    Ok(word.trim().to_owned())
 }
 
 /// Writes the files, and tells what comes next.
@@ -86,12 +93,12 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 }
 
 fn make(args: &Args) -> Result<String, String> {
-    let (endpoint, port) = endpoint(args.endpoint.as_deref().unwrap_or_default())?;
+    let (endpoint, port) = endpoint(args.endpoint.as_deref().unwrap_or_default(), PORT)?;
     let options = Options { endpoint, full_tunnel: args.full_tunnel, dns: dns(&args.dns)? };
     let subnets = match args.subnet.is_empty() {
         true => new::random(random()?),
         false => {
-            let subnets = Subnets::read(args.subnet.iter().map(|text| text.trim()));
+            let subnets = Subnets::read(args.subnet.iter().map(String::as_str));
             subnets.map_err(|error| format!("--subnet: {error}"))?
         }
     };
@@ -132,7 +139,7 @@ fn add(args: &Args, name: &str) -> Result<String, String> {
         .map_err(|error| format!("{}: {error}", args.path.display()))?;
     let mut options = server.options;
     if let Some(text) = &args.endpoint {
-        options.endpoint = endpoint(text)?.0;
+        options.endpoint = endpoint(text, server.listen_port.unwrap_or(PORT))?.0;
     }
     if options.endpoint.is_empty() {
         let shown = args.path.display();
@@ -162,23 +169,24 @@ fn add(args: &Args, name: &str) -> Result<String, String> {
     Ok(format!(
         "Wrote {client}, and a section for it into {server}.\n\n\
         On the server, if it is up:  adit reload {server}\n\
-        On the client, as root:      adit up {client}, copied there\n\
+        To the client:               scp {client} CLIENT:\n\
+        On the client, as root:      adit up ./{name}.conf\n\
         On a phone:                  scan what adit qr {client} shows\n",
         client = shown(&client_path),
         server = shown(&args.path),
     ))
 }
 
-/// The endpoint as clients write it, and its port.
-fn endpoint(text: &str) -> Result<(String, u16), String> {
+/// The endpoint as clients write it, and its port, which is `otherwise` if `text` has none.
+fn endpoint(text: &str, otherwise: u16) -> Result<(String, u16), String> {
     // An IPv6 address has colons of its own.
     let has_port = match text.parse::<std::net::Ipv6Addr>() {
         Ok(_) => false,
         Err(_) => text.rsplit_once(':').is_some() && !text.ends_with(']'),
     };
     let text = match text.parse::<std::net::Ipv6Addr>() {
-        Ok(address) => format!("[{address}]:{PORT}"),
-        Err(_) if !has_port => format!("{text}:{PORT}"),
+        Ok(address) => format!("[{address}]:{otherwise}"),
+        Err(_) if !has_port => format!("{text}:{otherwise}"),
         Err(_) => text.to_owned(),
     };
     let endpoint =
@@ -187,6 +195,9 @@ fn endpoint(text: &str) -> Result<(String, u16), String> {
     if endpoint.host.is_empty() || !endpoint.host.chars().all(host) {
         return Err(format!("--endpoint: `{}' is neither a name nor an address", endpoint.host));
     }
+    // Not everybody finds the port without brackets.
+    let text =
+        if endpoint.host.contains(':') { format!("[{}]:{}", endpoint.host, endpoint.port) } else { text };
     match endpoint.port.parse() {
         Ok(port @ 1..) => Ok((text, port)),
         _ => Err(format!("--endpoint: `{}' is no UDP port, 1 to 65535", endpoint.port)),
@@ -204,7 +215,8 @@ fn dns(words: &[String]) -> Result<Vec<String>, String> {
 
 /// A file in the directory, called like an interface.
 fn named(directory: &Path, name: &str) -> Result<PathBuf, String> {
-    if !file::is_interface_name(name) {
+    // The system takes no interface called like a directory.
+    if !file::is_interface_name(name) || name == "." || name == ".." {
         return Err(format!("`{name}' cannot be a name: up to 15 letters, digits and _=+.- can"));
     }
     Ok(directory.join(format!("{name}.conf")))
@@ -300,11 +312,12 @@ mod tests {
             ("2001:db8::1", "[2001:db8::1]:51820", 51820),
             ("[2001:db8::1]", "[2001:db8::1]:51820", 51820),
             ("[2001:db8::1]:7", "[2001:db8::1]:7", 7),
+            ("2001:db8::1:51821", "[2001:db8::1]:51821", 51821),
         ] {
-            assert_eq!(endpoint(text), Ok((expected.to_owned(), port)), "{text}");
+            assert_eq!(endpoint(text, 51820), Ok((expected.to_owned(), port)), "{text}");
         }
         for bad in ["", ":1", "a:", "a:0", "a:65536", "a:http", "a b:1", "a\nb:1", "[::1:5", "a#b"] {
-            assert!(endpoint(bad).is_err(), "{bad}");
+            assert!(endpoint(bad, PORT).is_err(), "{bad}");
         }
     }
 }

@@ -28,9 +28,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     let result = match &args.interface {
         Some(interface) => ask(interface).map(|status| vec![(interface.clone(), status)]),
         // Sockets that nobody answers on, and other programs', are not what was asked for.
-        None => interfaces().map(|names| {
-            names.into_iter().filter_map(|name| Some((name.clone(), ask(&name).ok()?))).collect()
-        }),
+        None => interfaces().and_then(ask_all),
     };
     let printed = result.and_then(|engines| {
         let text = if args.json { json(&engines) } else { page(&engines) };
@@ -45,6 +43,25 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         }
     }
 }
+
+/// Asks all of them. Who may ask none is told so, instead of that there is none.
+fn ask_all(names: Vec<String>) -> Result<Vec<(String, Status)>, String> {
+    let mut engines = Vec::new();
+    let mut forbidden = None;
+    for name in names {
+        match ask(&name) {
+            Ok(status) => engines.push((name, status)),
+            Err(error) if error.ends_with(FORBIDDEN) => forbidden = Some(error),
+            Err(_) => {}
+        }
+    }
+    match forbidden {
+        Some(error) if engines.is_empty() => Err(error),
+        _ => Ok(engines),
+    }
+}
+
+const FORBIDDEN: &str = "permission denied; run this as root";
 
 /// The interfaces that have a UAPI socket, sorted.
 fn interfaces() -> Result<Vec<String>, String> {
@@ -64,7 +81,7 @@ pub(crate) fn ask(interface: &str) -> Result<Status, String> {
             format!("no userspace engine serves {interface}: {} is left over", path.display())
         }
         io::ErrorKind::PermissionDenied => {
-            format!("{} may not be opened: permission denied; run this as root", path.display())
+            format!("{} may not be opened: {FORBIDDEN}", path.display())
         }
         _ => format!("{interface} does not answer: {error}"),
     })?;

@@ -50,6 +50,22 @@ fn content(keys: &Keypair) -> String {
     )
 }
 
+/// A command is not hidden by what a terminal makes of it, neither in words nor where it would be run.
+#[test]
+fn nothing_moves_the_cursor() {
+    needs!("wg");
+    let directory = Directory::new("cursor");
+    let hook = "PostUp = evil # \u{1b}[1A\u{1b}[2K\rPostUp = fine \u{202e}";
+    let text = content(&Keypair::generate()).replace("ListenPort", &format!("{hook}\nListenPort"));
+    let path = directory.write("wg0.conf", &text);
+    for args in ["check", "up --dry-run"] {
+        let output = run(args, &path);
+        assert!(output.success() && output.stdout.contains("evil"), "{args}: {}", output.text());
+        let is_harmful = |char: char| char == '\u{202e}' || char.is_control() && char != '\n';
+        assert!(!output.stdout.contains(is_harmful), "{args}: {:?}", output.stdout);
+    }
+}
+
 #[test]
 fn a_file_in_words_and_as_json() {
     needs!("wg");
@@ -93,11 +109,23 @@ fn who_may_read_and_change_a_file() {
     };
     let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     assert_eq!(codes(&path), [""; 0]);
+    // Nobody but root is in root's group.
+    let group = |group| [&path, &directory.0].iter().all(|path| chown(path, None, Some(group)).is_ok());
+    if group(0) {
+        mode(&directory.0, 0o770);
+        mode(&path, 0o660);
+        assert_eq!(codes(&path), [""; 0]);
+        assert!(group(12345));
+    }
     for (bits, expected) in
         [(0o640, "readable"), (0o604, "readable"), (0o620, "writable"), (0o666, "writable")]
     {
         mode(&path, bits);
+        mode(&directory.0, 0o755);
         assert_eq!(codes(&path), [expected], "{bits:o}");
+        // Others cannot get to it.
+        mode(&directory.0, 0o700);
+        assert_eq!(codes(&path), [""; 0], "{bits:o}");
     }
     mode(&path, 0o600);
     mode(&directory.0, 0o770);

@@ -127,7 +127,7 @@ fn mistakes_take_one_line() {
         ("version", "adit: there is no command `version'; did you mean `--version'?"),
         ("frobnicate wg0", "adit: there is no command `frobnicate'; see adit --help\n"),
         ("demo --jsno", "adit: unexpected argument '--jsno' found; did you mean `--json'?\n"),
-        ("up", "adit: the following required arguments were not provided: <NAME|FILE>; see adit --help\n"),
+        ("up", "adit: the following required arguments were not provided: <NAME|FILE>; see adit up --help\n"),
         ("up --engine kernl wg0", "adit: invalid value 'kernl' for '--engine <ENGINE>'"),
         ("--workers 0 wg0", "adit: invalid value '0' for '--workers <N>': a number from 1 to 16 is needed"),
     ] {

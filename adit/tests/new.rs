@@ -150,6 +150,7 @@ fn nothing_is_overwritten_or_half_written() {
         ("--endpoint a.example --clients a,a", "each file needs a name of its own"),
         ("--endpoint a.example --clients wg0", "each file needs a name of its own"),
         ("--endpoint a.example --clients a/b", "`a/b' cannot be a name"),
+        ("--endpoint a.example --clients ..", "`..' cannot be a name"),
         ("--endpoint a.example --clients a --subnet 10.0.0.1/24", "--subnet: `10.0.0.1/24' is no network"),
         ("--endpoint a.example --clients a,b --subnet 10.0.0.0/30", "the network has room for 1 clients"),
         ("--endpoint a.example:0 --clients a", "--endpoint: `0' is no UDP port"),
@@ -207,8 +208,16 @@ fn a_client_more_leaves_the_rest_as_it_is() {
     let after = directory.read("vpn.conf");
     // Somebody else's file, with more room.
     let other = after.replace("# Made by", "# Made with").replace("/29", "/24");
-    fs::write(directory.path("other.conf"), other).unwrap();
+    fs::write(directory.path("other.conf"), &other).unwrap();
     assert!(after.starts_with(&before) && link.is_symlink());
+    // It does not say where it is called, but at which port.
+    let moved = other.replace("ListenPort = 51820", "ListenPort = 4500");
+    fs::write(directory.path("moved.conf"), moved).unwrap();
+    assert!(new("--add six --endpoint 2001:db8::1", &directory.path("moved.conf")).success());
+    assert_eq!(
+        directory.read("six.conf").lines().rfind(|line| line.starts_with("Endpoint")),
+        Some("Endpoint = [2001:db8::1]:4500")
+    );
     // It is full, has a client of that name, or is none.
     for (args, file, expected) in [
         ("--add five", "vpn.conf", "all addresses of its network are taken"),

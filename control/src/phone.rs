@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::fmt::{self, Write as _};
 
-use crate::conf::{self, Mode};
+use crate::conf::{self, Endpoint, Mode};
 use crate::quick::{self, Config};
 use crate::{AllowedIpChange, PublicKey, SecretText, SetPeer, key};
 
@@ -90,10 +90,16 @@ pub fn phone(content: &[u8], tables: impl Fn(&str) -> Option<u32>) -> Result<Pho
         if let Some(endpoint) = endpoint.filter(|endpoint| endpoint.port.parse::<u16>().is_err()) {
             return Err(PhoneError::NamedPort(endpoint.text.clone()));
         }
-        put_peer(&mut text, peer, endpoint.map(|endpoint| endpoint.text.as_str()));
+        put_peer(&mut text, peer, endpoint.map(spelt).as_deref());
     }
     let has_mark = draft.set.fwmark.is_some_and(|mark| mark != 0);
     Ok(Phone { text, left_out: left_out(&config, has_mark) })
+}
+
+/// Phones find the port behind an IPv6 address in brackets only.
+fn spelt(endpoint: &Endpoint) -> String {
+    let Endpoint { text, host, port } = endpoint;
+    if host.contains(':') { format!("[{host}]:{port}") } else { text.clone() }
 }
 
 fn put_peer(text: &mut SecretText, peer: &SetPeer, endpoint: Option<&str>) {
@@ -153,6 +159,17 @@ mod tests {
             Endpoint = b.example:2\n";
         assert_eq!(str::from_utf8(&phone.text).unwrap(), expected);
         assert_eq!(phone.left_out, ["FwMark", "Table", "PostUp", "SaveConfig"]);
+    }
+
+    #[test]
+    fn brackets_where_phones_need_them() {
+        let key = "PrivateKey = yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=\n";
+        let peer = "[Peer]\nPublicKey = xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=\n";
+        for endpoint in ["2001:db8::1:51820", "[2001:db8::1]:51820"] {
+            let text = format!("[Interface]\n{key}{peer}Endpoint = {endpoint}\n");
+            let phone = phone(text.as_bytes(), |_| None).unwrap();
+            assert!(str::from_utf8(&phone.text).unwrap().ends_with("\nEndpoint = [2001:db8::1]:51820\n"));
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use clap_complete::engine::{
 };
 
 use super::Program;
+use crate::quick::file::is_interface_name;
 use crate::wg::definition::{CHANGE, SET_WORDS, SetWord};
 use crate::{client, offloads, wg};
 
@@ -116,8 +117,20 @@ fn configurations() -> Vec<String> {
 fn configuration(current: &OsStr) -> Vec<CompletionCandidate> {
     let mut found = starting(current, named(configurations()));
     let is_one = |path: &Path| path.extension().is_some_and(|extension| extension == "conf");
-    found.extend(PathCompleter::any().filter(is_one).complete(current));
+    let files = PathCompleter::any().filter(is_one).complete(current);
+    found.extend(files.into_iter().filter_map(|candidate| here(current, candidate)));
     found
+}
+
+/// A file of this directory as commands take it: without a slash it would be the name of an interface. What is to be completed
+/// cannot get one in front of it.
+fn here(current: &OsStr, candidate: CompletionCandidate) -> Option<CompletionCandidate> {
+    match candidate.get_value().to_str() {
+        Some(name) if is_interface_name(name) => {
+            current.is_empty().then(|| CompletionCandidate::new(format!("./{name}")))
+        }
+        _ => Some(candidate),
+    }
 }
 
 fn starting(current: &OsStr, candidates: Vec<CompletionCandidate>) -> Vec<CompletionCandidate> {
@@ -186,6 +199,19 @@ mod tests {
         let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
         let found = candidates(program, &words);
         found.iter().map(|candidate| candidate.get_value().display().to_string()).collect()
+    }
+
+    #[test]
+    fn files_here_have_a_slash() {
+        let offered = |current: &str, name: &str| {
+            let candidate = here(OsStr::new(current), CompletionCandidate::new(name))?;
+            candidate.get_value().to_str().map(str::to_owned)
+        };
+        assert_eq!(offered("", "wg0.conf").as_deref(), Some("./wg0.conf"));
+        assert_eq!(offered("w", "wg0.conf"), None);
+        for (current, name) in [("./w", "./wg0.conf"), ("", "home/"), ("a", "a-name-that-is-longer.conf")] {
+            assert_eq!(offered(current, name).as_deref(), Some(name));
+        }
     }
 
     #[test]

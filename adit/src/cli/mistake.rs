@@ -13,7 +13,9 @@ use crate::wg;
 const MISUSED: u8 = 2;
 
 /// Prints what was asked for (help, the version), or what is wrong.
-pub(super) fn tell(error: &clap::Error) -> ExitCode {
+///
+/// `subcommand` is whose command line it is, if it is one's.
+pub(super) fn tell(error: &clap::Error, subcommand: Option<&str>) -> ExitCode {
     if !error.use_stderr() {
         return match wg::print(error.to_string().as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,
@@ -22,13 +24,13 @@ pub(super) fn tell(error: &clap::Error) -> ExitCode {
     }
     match error.kind() {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => wg::tell(error.to_string().trim_end()),
-        _ => wg::tell(line(error)),
+        _ => wg::tell(line(error, subcommand)),
     }
     ExitCode::from(MISUSED)
 }
 
 /// The first paragraph of what clap says, which is the mistake; its usage is in the manual.
-fn line(error: &clap::Error) -> String {
+fn line(error: &clap::Error, subcommand: Option<&str>) -> String {
     let text = error.to_string();
     let paragraph: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
     let what = paragraph.join(" ");
@@ -41,7 +43,10 @@ fn line(error: &clap::Error) -> String {
         Some(ContextValue::Strings(words)) if !words.is_empty() => {
             line += &format!("; did you mean `{}'?", words.join("' or `"));
         }
-        _ => line += "; see adit --help",
+        _ => match subcommand {
+            Some(name) => line += &format!("; see adit {name} --help"),
+            None => line += "; see adit --help",
+        },
     }
     line
 }

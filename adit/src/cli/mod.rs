@@ -95,8 +95,13 @@ pub(crate) fn parse(args: &[OsString]) -> Result<Cli, ExitCode> {
     }
     let definition = Program::Adit.definition();
     mistake::refuse_misspelt(&definition, args)?;
+    let word = args.get(1).and_then(|word| word.to_str());
+    let subcommand =
+        word.and_then(|word| definition.find_subcommand(word)).map(|found| found.get_name().to_owned());
     let matches = definition.try_get_matches_from(args);
-    matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| mistake::tell(&error))
+    matches
+        .and_then(|matches| Cli::from_arg_matches(&matches))
+        .map_err(|error| mistake::tell(&error, subcommand.as_deref()))
 }
 
 /// Each name by which the program is called.

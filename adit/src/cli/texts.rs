@@ -57,7 +57,7 @@ pub(crate) static ENVIRONMENT: [Entry; 13] = [
     Entry { name: "NO_COLOR", programs: &[Adit, Wg],
         meaning: "For show --watch and the demo: anything leaves colours out" },
     Entry { name: "WG_HIDE_KEYS", programs: &[Adit, Wg],
-        meaning: "For show: never shows private and preshared keys" },
+        meaning: "For show: with the value never, private and preshared keys are shown" },
     Entry { name: "WG_ENDPOINT_RESOLUTION_RETRIES", programs: &[Adit, Wg],
         meaning: "How often an endpoint's name is looked up again when that fails for now: a number, 15 without it, or infinity" },
 ];
@@ -91,11 +91,17 @@ pub(crate) static EXIT_STATUS: [Entry; 5] = [
 ];
 
 #[rustfmt::skip]
-pub(crate) static EXAMPLES: [Entry; 10] = [
+pub(crate) static EXAMPLES: [Entry; 13] = [
     Entry { name: "adit up wg0", programs: &[Adit],
         meaning: "Brings the interface up that /etc/wireguard/wg0.conf describes" },
     Entry { name: "adit up --dry-run ./wg0.conf", programs: &[Adit],
         meaning: "Tells what that would do" },
+    Entry { name: "adit reload wg0", programs: &[Adit],
+        meaning: "Applies that file after a change, without interrupting the sessions of unchanged peers" },
+    Entry { name: "adit new --endpoint vpn.example.org --clients laptop,phone home", programs: &[Adit],
+        meaning: "Makes the directory home with the files of a server and two clients, which adit check explains" },
+    Entry { name: "adit qr home/phone.conf", programs: &[Adit],
+        meaning: "Shows one of them to a phone" },
     Entry { name: "adit show wg0 latest-handshakes", programs: &[Adit],
         meaning: "Prints when the last handshake with each peer was completed" },
     Entry { name: "adit show --watch", programs: &[Adit],

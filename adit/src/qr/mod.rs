@@ -88,7 +88,15 @@ fn show(args: &Args) -> Result<(), String> {
 fn read(path: &Path) -> Result<Phone, String> {
     let shown = path.display();
     let content = fs::File::open(path).and_then(wg::setconf::read_from);
-    let content = content.map_err(|error| format!("cannot read {shown}: {}", wg::reason(&error)))?;
+    let content = content.map_err(|error| {
+        let hint = match error.kind() {
+            io::ErrorKind::NotFound if path.starts_with("/etc/wireguard") => {
+                "; a file in this directory is named ./FILE"
+            }
+            _ => "",
+        };
+        format!("cannot read {shown}: {}{hint}", wg::reason(&error))
+    })?;
     let report = check(&content, file::table_number);
     if report.has_errors() {
         for finding in report.findings.iter().filter(|finding| finding.severity == Severity::Error) {

@@ -31,7 +31,11 @@ impl File {
         let path = path(name);
         let shown = path.display();
         if !path.exists() {
-            return Err(Failed::because(format_args!("`{shown}' does not exist")));
+            let failed = Failed::because(format_args!("`{shown}' does not exist"));
+            if is_interface_name(name) && Path::new(name).is_file() {
+                wg::tell(format_args!("The file in this directory is named ./{name}"));
+            }
+            return Err(failed);
         }
         let interface = interface(&path).ok_or_else(|| {
             Failed::because("The config file must be a valid interface name, followed by .conf")

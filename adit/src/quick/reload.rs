@@ -19,7 +19,8 @@ pub(super) fn reload(change: &Change) -> Result<(), Failed> {
     let draft = file.draft()?;
     if !is_device(interface)? {
         return Err(Failed::because(format_args!(
-            "`{interface}' is not up; `adit up {interface}` brings it up"
+            "`{interface}' is not up; `adit up {}` brings it up",
+            change.which.name
         )));
     }
     let mut runner = Runner::new(&file)?;

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use adit_control::Set;
-use adit_control::conf::Draft;
+use adit_control::conf::{Draft, harmless};
 use adit_control::quick::reload::Reversible;
 use adit_control::quick::{Address, Route, Rule, Step};
 use adit_device::uapi::socket_path;
@@ -34,7 +34,7 @@ pub(super) fn show(interface: &str, steps: &[Step]) {
         for line in step.input().lines() {
             text += &format!("    {line}\n");
         }
-        if wg::print(text.as_bytes()).is_err() {
+        if wg::print(harmless(&text).as_bytes()).is_err() {
             break;
         }
     }

@@ -134,7 +134,9 @@ pub fn check(content: &[u8], tables: impl Fn(&str) -> Option<u32>) -> Report {
 fn misread(error: conf::Error) -> Finding {
     let typo = error.place.as_ref().and_then(|place| rules::likely_key(&place.text));
     let advice = match typo {
-        Some(key) if error.message.starts_with("Line unrecognized") => format!("did you mean {key}?"),
+        Some(key) if error.message.starts_with("Line unrecognized") && !error.hint.contains("byte order") => {
+            format!("did you mean {key}?")
+        }
         _ => error.hint.to_owned(),
     };
     let message = error.message.trim_start_matches("Error: ").trim_end_matches(['.', ':']).to_owned();

@@ -85,18 +85,27 @@ impl Outline {
 
 /// A command without what could be a key in it; of the rest all is shown, since root runs it.
 fn shown(command: &str) -> String {
-    /// A few characters less than a key has.
-    const SHORTEST: usize = 38;
     let is_of_key = |char: char| char.is_ascii_alphanumeric() || "+/=-_".contains(char);
     let mut shown = String::new();
     let mut rest = command;
     while let Some(first) = rest.chars().next() {
         let is_run = is_of_key(first);
         let end = rest.find(|char| is_of_key(char) != is_run).unwrap_or(rest.len());
-        shown += if is_run && end >= SHORTEST { "(hidden)" } else { &rest[..end] };
+        shown += if is_run && could_be_key(&rest[..end]) { "(hidden)" } else { &rest[..end] };
         rest = &rest[end..];
     }
     shown
+}
+
+/// Whether a run of characters could be a key, in base64 or hexadecimal. A path is as long at times, but it is not of
+/// capitals and small letters by chance: one key in a million has fewer of either.
+fn could_be_key(run: &str) -> bool {
+    /// A few characters less than a key has.
+    const SHORTEST: usize = 38;
+    const FEWEST: usize = 4;
+    let count = |is: fn(&char) -> bool| run.chars().filter(is).count();
+    let is_mixed = count(char::is_ascii_uppercase) >= FEWEST && count(char::is_ascii_lowercase) >= FEWEST;
+    run.len() >= SHORTEST && (is_mixed || count(char::is_ascii_hexdigit) >= SHORTEST)
 }
 
 /// In words, a line for each thing.

@@ -1,7 +1,7 @@
 //! What is said about where packets go: the allowed IPs, their peers' endpoints, the name servers.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::source::{Allowed, Peer, Source};
 use super::{Finding, Severity};
@@ -126,27 +126,46 @@ fn own_addresses(source: &Source<'_>, findings: &mut Vec<Finding>) {
 
 /// The encrypted packets to a peer that go into the tunnel again. A default route leaves them out, by a mark; others do not.
 fn loops(source: &Source<'_>, findings: &mut Vec<Finding>) {
-    if !source.config.table.is_auto() {
+    // A route of the user's own may lead to the endpoint.
+    if !source.config.table.is_auto() || source.hooks().any(|(_, command)| command.contains("route")) {
         return;
     }
     let connected = source.config.addresses.iter().filter_map(|own| Prefix::new(own.ip, own.prefix_len));
     let routed: HashSet<Prefix> = source.allowed_ips().map(|ip| ip.prefix).chain(connected).collect();
     let around = |ip: IpAddr| (1..=128).map_while(move |len| Prefix::new(ip, len));
+    let is_whole = |prefix: &Prefix| prefix.len() == 0 && prefix.addr().is_ipv4();
+    // Wherever a name leads to, it is in one of the halves.
+    let in_halves = source.is_full(false) && !routed.iter().any(is_whole);
     for peer in source.effective_peers() {
-        let Some(endpoint) = peer.endpoint.as_ref().and_then(Endpoint::address) else { continue };
-        let Some(prefix) = around(endpoint.ip()).find(|prefix| routed.contains(prefix)) else { continue };
-        let whole = if endpoint.is_ipv4() { "0.0.0.0/0" } else { "::/0" };
-        findings.push(Finding {
-            severity: Severity::Warning,
-            code: "endpoint-in-tunnel",
-            place: Some(peer.place("endpoint")),
-            message: format!("the endpoint {} is within {prefix}, which is routed into the tunnel", endpoint.ip()),
-            why: "the encrypted packets would be sent through the tunnel that they make, and never leave",
-            advice: match prefix.len() {
-                1 => format!("write {whole} instead of two halves: with it, wg-quick keeps the tunnel's own packets out"),
-                _ => "name the endpoint's public address, or allow prefixes without it".to_owned(),
-            },
-        });
+        let Some(endpoint) = &peer.endpoint else { continue };
+        let found = match endpoint.address() {
+            Some(address) => around(address.ip()).find(|prefix| routed.contains(prefix)),
+            None => in_halves.then(|| around(Ipv4Addr::UNSPECIFIED.into()).next()).flatten(),
+        };
+        findings.extend(found.map(|prefix| within(peer, endpoint, prefix)));
+    }
+}
+
+fn within(peer: &Peer<'_>, endpoint: &Endpoint, prefix: Prefix) -> Finding {
+    let is_name = endpoint.address().is_none();
+    let other_half = if is_name { " and its other half" } else { "" };
+    let whole = if prefix.addr().is_ipv4() { "0.0.0.0/0" } else { "::/0" };
+    Finding {
+        severity: Severity::Warning,
+        code: "endpoint-in-tunnel",
+        place: Some(peer.place("endpoint")),
+        message: format!(
+            "the endpoint {} is within {prefix}{other_half}, routed into the tunnel",
+            endpoint.host
+        ),
+        why: "unless there is a longer route to it, the encrypted packets are sent through the tunnel that they make, and never \
+              leave",
+        advice: match prefix.len() {
+            1 => format!(
+                "write {whole} instead of two halves: with it, wg-quick keeps the tunnel's own packets out"
+            ),
+            _ => "name the endpoint's public address, or allow prefixes without it".to_owned(),
+        },
     }
 }
 
@@ -219,12 +238,13 @@ fn nothing_routed(source: &Source<'_>, findings: &mut Vec<Finding>) {
     let is_full = source.is_full(false) || source.is_full(true);
     if source.config.table == Table::Off && is_full && source.config.post_up.is_empty() {
         findings.push(Finding {
-            severity: Severity::Warning,
+            // Where a program such as a routing daemon makes the routes, that is how it has to be.
+            severity: Severity::Note,
             code: "table-off",
             place: source.place("table"),
             message: "all traffic is allowed, but with Table = off no route leads into the tunnel".to_owned(),
             why: "allowed IPs become routes only if Table is not off",
-            advice: "remove the line, or add routes by PostUp".to_owned(),
+            advice: "nothing, if another program such as a routing daemon makes the routes; or else remove the line".to_owned(),
         });
     }
 }

@@ -329,8 +329,9 @@ fn saving(source: &Source<'_>, findings: &mut Vec<Finding>) {
 
 /// The key that was probably meant.
 pub(super) fn likely_key(line: &str) -> Option<&'static str> {
-    const OTHERS: [&str; 7] = ["Address", "DNS", "AllowedIPs", "PreUp", "PostUp", "PreDown", "PostDown"];
-    let key = line.split('=').next()?.replace(is_space, "").to_ascii_lowercase();
+    const OTHERS: [&str; 9] =
+        ["Address", "DNS", "AllowedIPs", "PreUp", "PostUp", "PreDown", "PostDown", "[Interface]", "[Peer]"];
+    let key = line.split(['=', '#']).next()?.replace(is_space, "").to_ascii_lowercase();
     let known = ONCE.iter().chain(&OTHERS).map(|name| (distance(&key, &name.to_ascii_lowercase()), *name));
     let (distance, name) = known.min()?;
     (1..=2).contains(&distance).then_some(name).filter(|name| name.len() > 4)

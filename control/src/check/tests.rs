@@ -71,6 +71,10 @@ fn each_finding() {
         ("own-address", file(CALLED, &["AllowedIPs = 10.0.0.1/32"])),
         ("endpoint-in-tunnel", file(CALLED, &["AllowedIPs = 10.0.0.2/32\nEndpoint = 10.0.0.7:5"])),
         ("endpoint-in-tunnel", file(CALLED, &["AllowedIPs = 128.0.0.0/1\nEndpoint = 192.0.2.1:5"])),
+        (
+            "endpoint-in-tunnel",
+            file(CALLED, &["AllowedIPs = 0.0.0.0/1, 128.0.0.0/1\nEndpoint = a.example:5"]),
+        ),
         ("ipv6-leak", file(CALLED, &["AllowedIPs = 0.0.0.0/0"])),
         ("ipv6-leak", file(CALLED, &["AllowedIPs = 0.0.0.0/1, 128.0.0.0/1"])),
         ("ipv4-leak", file(CALLED, &["AllowedIPs = ::/0"])),
@@ -129,6 +133,46 @@ fn all_errors_at_once_and_where() {
     assert!(report.findings.iter().all(|finding| finding.severity == Severity::Error));
     let shown: String = report.findings.iter().map(|finding| finding.display("x").to_string()).collect();
     assert!(!shown.contains(&PRIVATE[..8]) || shown.matches(&PRIVATE[..8]).count() == 2, "{shown}");
+}
+
+#[test]
+fn keys_are_hidden_in_commands_and_paths_are_not() {
+    let hex = "c53201039adba14be71f886da1d8dbe9eebded08cb111b75340078999aa9f038";
+    let path = "/usr/local/lib/wireguard/scripts/wg0-post-up";
+    let report = look(&file(&format!("PostUp = {path} {PRIVATE} {hex} key={PSK}"), &[HOST]));
+    assert_eq!(report.outline.hooks, [("PostUp", format!("{path} (hidden) (hidden) (hidden)"))]);
+}
+
+#[test]
+fn headings_with_a_slip() {
+    let whole = file(CALLED, &[HOST]);
+    for (heading, slip) in
+        [("[Interface]", "[Interfaces] # x"), ("[Interface]", "[interface"), ("[Peer]", "[Peers]")]
+    {
+        let report = look(&whole.replace(heading, slip));
+        let advice: Vec<&str> = report.findings.iter().map(|finding| finding.advice.as_str()).collect();
+        assert_eq!(advice, [format!("did you mean {heading}?")], "{slip}");
+    }
+    let report = look(&format!("\u{feff}{whole}"));
+    let advice: Vec<&str> = report.findings.iter().map(|finding| finding.advice.as_str()).collect();
+    assert_eq!(advice, ["the file starts with a byte order mark: save it without one"]);
+}
+
+/// As files are that people have.
+#[test]
+fn routes_of_ones_own() {
+    let halves = "AllowedIPs = 128.0.0.0/1\nEndpoint = 192.0.2.1:5";
+    let hook = format!("{CALLED}\nPostUp = ip route add 192.0.2.1 via 192.168.1.1");
+    assert!(!codes(&file(&hook, &[halves])).contains(&"endpoint-in-tunnel"));
+    let whole = "AllowedIPs = 0.0.0.0/0, 0.0.0.0/1, 128.0.0.0/2\nEndpoint = a.example:5";
+    assert!(!codes(&file(CALLED, &[whole])).contains(&"endpoint-in-tunnel"));
+    let report = look(&file(&format!("{CALLED}\nTable = off"), &["AllowedIPs = 0.0.0.0/0, ::/0"]));
+    assert!(!report.findings.is_empty());
+    assert!(
+        report.findings.iter().all(|finding| finding.severity == Severity::Note),
+        "{:?}",
+        report.findings
+    );
 }
 
 #[test]

@@ -47,7 +47,7 @@ impl<'a> Line<'a> {
         };
         // A key in front of the fault would take the column along.
         let column = self.column(if hides { 0 } else { offset });
-        Place { line: self.number, column, text }
+        Place { line: self.number, column, text: harmless(&text) }
     }
 
     /// The column of the character that starts at byte `offset` of the text; at its end, the column behind it.
@@ -74,6 +74,16 @@ fn body(raw: &str) -> &str {
 #[must_use]
 pub fn is_space(char: char) -> bool {
     matches!(char, ' ' | '\t'..='\r')
+}
+
+/// A text as a terminal may show it: what would move the cursor, or turn the direction of what follows, becomes a mark.
+#[must_use]
+pub fn harmless(text: &str) -> String {
+    let is_harmful = |char: char| {
+        let turns = matches!(char, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        turns || char.is_control() && char != '\t' && char != '\n'
+    };
+    text.chars().map(|char| if is_harmful(char) { char::REPLACEMENT_CHARACTER } else { char }).collect()
 }
 
 fn starts_with(text: &str, start: &str) -> bool {

@@ -16,7 +16,7 @@ mod write;
 use std::net::SocketAddr;
 
 pub use error::{Error, Place};
-pub use line::is_space;
+pub use line::{harmless, is_space};
 pub(crate) use read::decoded;
 pub use read::{Mode, errors, read};
 pub use sync::synchronize;

@@ -3,7 +3,7 @@
 use zeroize::Zeroizing;
 
 use super::error::Error;
-use super::line::Line;
+use super::line::{Line, harmless};
 use super::value::{self, Fault};
 use super::{Draft, DraftEndpoint, PARSING_ERROR};
 use crate::{PublicKey, SetPeer};
@@ -83,7 +83,7 @@ fn at(line: &Line<'_>, fault: Fault) -> Error {
         _ => fault.message,
     };
     Error {
-        message,
+        message: harmless(&message),
         summary: PARSING_ERROR,
         place: Some(line.place(fault.offset)),
         hint: fault.expected,
@@ -96,6 +96,8 @@ enum Section {
     None,
     Interface,
     Peer,
+    /// Below a heading that is not understood, which is an error already: no line there is one for that.
+    Unknown,
 }
 
 struct Reader {
@@ -148,9 +150,17 @@ impl Reader {
         }
         let (key, value) = match text.split_once('=') {
             Some((key, value)) => (key.to_ascii_lowercase(), value),
-            None => return Err(self.unrecognized(line)),
+            None if self.section == Section::Unknown => return Ok(()),
+            None => {
+                let fault = self.unrecognized(line);
+                if text.trim_start_matches(BYTE_ORDER_MARK).starts_with('[') {
+                    self.section = Section::Unknown;
+                }
+                return Err(fault);
+            }
         };
         let known = match self.section {
+            Section::Unknown => return Ok(()),
             // For wireguard-tools that is no line, but for the one list that may be empty.
             _ if value.is_empty() && key != "allowedips" => None,
             Section::None => None,
@@ -200,18 +210,25 @@ impl Reader {
 
     fn unrecognized(&self, line: &Line<'_>) -> Fault {
         let text = line.text();
-        let key = text.split('=').next().unwrap_or_default();
+        let (key, value) = text.split_once('=').unwrap_or((text, "-"));
+        // A key of base64 ends with = itself.
+        let has_no_value = value.is_empty();
         let is = |names: &[&str]| names.iter().any(|name| name.eq_ignore_ascii_case(key));
         let expected = match self.section {
-            _ if text.starts_with('\u{feff}') => {
+            _ if text.starts_with(BYTE_ORDER_MARK) => {
                 "the file starts with a byte order mark: save it without one"
             }
-            _ if text.ends_with('=') && (is(&INTERFACE) || is(&PEER)) => "expected a value behind =",
+            _ if has_no_value && (is(&INTERFACE) || is(&PEER)) => "expected a value behind =",
+            Section::None if is(&INTERFACE) => "this key belongs below [Interface], which is missing",
+            Section::None if is(&PEER) => "this key belongs below [Peer], which is missing",
+            Section::None if is(&WG_QUICK) => {
+                "this key is wg-quick's, and belongs below [Interface], which is missing"
+            }
             Section::Peer if is(&WG_QUICK) => "this key is wg-quick's, and belongs below [Interface]",
             _ if is(&WG_QUICK) => {
                 "this key is wg-quick's: strip it with wg-quick strip, or bring the interface up with wg-quick"
             }
-            Section::None => "expected [Interface] or [Peer]",
+            Section::None | Section::Unknown => "expected [Interface] or [Peer]",
             Section::Interface if is(&PEER) => "this key belongs below [Peer]",
             Section::Peer if is(&INTERFACE) => "this key belongs below [Interface]",
             Section::Interface => "expected PrivateKey, ListenPort or FwMark, and =, or [Peer]",
@@ -239,6 +256,7 @@ impl Reader {
     }
 }
 
+const BYTE_ORDER_MARK: char = '\u{feff}';
 const INTERFACE: [&str; 3] = ["PrivateKey", "ListenPort", "FwMark"];
 const PEER: [&str; 5] = ["PublicKey", "PresharedKey", "AllowedIPs", "Endpoint", "PersistentKeepalive"];
 /// What wg-quick takes out before `wg` sees a file.

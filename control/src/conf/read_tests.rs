@@ -59,7 +59,21 @@ fn errors_say_where_and_what() {
             (2, 3),
             "PrivateKey, ListenPort or FwMark",
         ),
-        ("ListenPort = 1", "Line unrecognized: `ListenPort=1'", (1, 1), "[Interface] or [Peer]"),
+        (
+            "ListenPort = 1",
+            "Line unrecognized: `ListenPort=1'",
+            (1, 1),
+            "below [Interface], which is missing",
+        ),
+        ("MTU = 1", "Line unrecognized: `MTU=1'", (1, 1), "below [Interface], which is missing"),
+        ("Port = 1", "Line unrecognized: `Port=1'", (1, 1), "[Interface] or [Peer]"),
+        (
+            "[Peer]\nPrivateKey = YQ==",
+            "Line unrecognized: `PrivateKey = (hidden)'",
+            (2, 1),
+            "below [Interface]",
+        ),
+        ("[Interface]\nx\u{1b}[2J = 1", "Line unrecognized: `x\u{fffd}[2J=1'", (2, 1), "PrivateKey"),
         ("[Interface]\nPublicKey = x", "Line unrecognized: `PublicKey=x'", (2, 1), "below [Peer]"),
         ("[Peer]\nFwMark = 1", "Line unrecognized: `FwMark=1'", (2, 1), "below [Interface]"),
         (
@@ -163,5 +177,17 @@ proptest! {
         if let Err(error) = whole(&lines.join("\n")) {
             let _ = error.display("x").to_string();
         }
+    }
+}
+
+/// What is below a heading that is not understood is wrong for that only.
+#[test]
+fn a_heading_is_one_error() {
+    for heading in ["\u{feff}[Interface]", "[Interfaces]", "[Interface", "[Peers]"] {
+        let text =
+            format!("{heading}\nPrivateKey = {KEY}\nListenPort\nMTU = x\n[Peer]\nPublicKey = {KEY}\nx");
+        let lines: Vec<usize> =
+            errors(text.as_bytes()).iter().map(|error| error.place.as_ref().unwrap().line).collect();
+        assert_eq!(lines, [1, 7], "{heading}");
     }
 }

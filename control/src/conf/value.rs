@@ -171,7 +171,7 @@ pub fn allowed_ips(value: &str, warnings: &mut Vec<String>) -> Result<AllowedIps
 
 /// An address, alone or with the length of a prefix, and a warning if bits are set beyond that.
 fn prefix(text: &str) -> Result<(Prefix, Option<String>), Fault> {
-    const EXPECTED: &str = "expected an IP address, and perhaps a slash and the number of bits that count";
+    const EXPECTED: &str = "expected an IP address, and perhaps a slash and the number of bits that count; commas between several";
     let (ip, len) = text.split_once('/').map_or((text, None), |(ip, len)| (ip, Some(len)));
     let ip = address(ip).ok_or_else(|| fault(format!("Unable to parse IP address: `{ip}'"), 0, EXPECTED))?;
     let Some(len) = len else { return Ok((Prefix::host(ip), None)) };

@@ -16,6 +16,8 @@ pub struct Server {
     pub options: Options,
     /// Who it is.
     pub public_key: PublicKey,
+    /// Where it listens, if that stays the same.
+    pub listen_port: Option<u16>,
     /// Its inner networks.
     pub subnets: Subnets,
     /// The least number of a machine that nobody has.
@@ -71,7 +73,8 @@ impl Server {
         let own = config.addresses.iter().map(|own| Prefix::host(own.ip));
         let free_host = free_host(&subnets, own.chain(peers)).ok_or(ReadServerError::Full)?;
         let options = conf::decoded(content, Options::find);
-        Ok(Server { options, public_key: public_key(&private_key), subnets, free_host })
+        let listen_port = draft.set.listen_port.filter(|port| *port != 0);
+        Ok(Server { options, public_key: public_key(&private_key), listen_port, subnets, free_host })
     }
 }
 

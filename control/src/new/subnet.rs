@@ -23,6 +23,8 @@ pub enum BadSubnet {
     TooSmall(Prefix),
     /// It is no network of a tunnel's size.
     TooLarge(Prefix),
+    /// Its addresses are no machine's, or leave no machine.
+    Reserved(Prefix),
     /// There are two of one family.
     Twice(Prefix),
 }
@@ -39,6 +41,12 @@ impl fmt::Display for BadSubnet {
             }
             BadSubnet::TooLarge(prefix) => {
                 write!(f, "{prefix} is too large: write a longer prefix, such as /24 or /64")
+            }
+            BadSubnet::Reserved(prefix) => {
+                write!(
+                    f,
+                    "{prefix} has no addresses for machines: write one such as 10.7.4.0/24 or fd12:3456::/64"
+                )
             }
             BadSubnet::Twice(prefix) => {
                 write!(f, "{prefix} is the second network of its family: give one of each")
@@ -60,6 +68,14 @@ pub fn random(bytes: [u8; 9]) -> Subnets {
     Subnets(networks.into_iter().filter_map(|(addr, len)| Prefix::new(addr, len)).collect())
 }
 
+/// Loopback, multicast and what nobody may have; for IPv6 also the addresses that every link has for itself.
+fn is_reserved(addr: IpAddr) -> bool {
+    match addr {
+        IpAddr::V4(addr) => matches!(addr.octets()[0], 0 | 127 | 224..),
+        IpAddr::V6(addr) => addr.segments()[0] == 0 || addr.is_multicast() || addr.is_unicast_link_local(),
+    }
+}
+
 impl Subnets {
     /// Reads networks, at most one of each family.
     ///
@@ -76,6 +92,7 @@ impl Subnets {
             match prefix.len() {
                 len if len > smallest => return Err(BadSubnet::TooSmall(prefix)),
                 len if len < largest => return Err(BadSubnet::TooLarge(prefix)),
+                _ if is_reserved(prefix.addr()) => return Err(BadSubnet::Reserved(prefix)),
                 _ if subnets.has_family_of(prefix) => return Err(BadSubnet::Twice(prefix)),
                 _ => subnets.add(prefix),
             }

@@ -85,6 +85,9 @@ fn networks() {
         (&["10.0.0.1/24"], "`10.0.0.1/24' is no network: write 10.0.0.0/24"),
         (&["10.0.0.0/31"], "10.0.0.0/31 has no room"),
         (&["0.0.0.0/0"], "0.0.0.0/0 is too large"),
+        (&["224.0.0.0/24"], "224.0.0.0/24 has no addresses for machines"),
+        (&["127.0.0.0/24"], "127.0.0.0/24 has no addresses for machines"),
+        (&["fe80::/64"], "fe80::/64 has no addresses for machines"),
         (&["10.0.0.0/24", "10.0.1.0/24"], "10.0.1.0/24 is the second"),
     ] {
         let error = Subnets::read(texts.iter().copied()).unwrap_err().to_string();

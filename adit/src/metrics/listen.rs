@@ -13,7 +13,7 @@ use std::str::FromStr;
 use std::thread;
 use std::time::Duration;
 
-use adit_net::unix::bind_private;
+use adit_net::unix::{bind_private, connect_within};
 
 /// Pause after an error of accepting, which would come again at once.
 const RESPITE: Duration = Duration::from_millis(100);
@@ -82,7 +82,7 @@ impl Listener {
             Ok(there) if !there.file_type().is_socket() => {
                 return Err(format!("{shown} is there and is no socket: name another path"));
             }
-            Ok(_) if UnixStream::connect(path).is_ok() => {
+            Ok(_) if !is_left_behind(path) => {
                 return Err(format!("another program answers on {shown}: name another path"));
             }
             Ok(_) => fs::remove_file(path).map_err(|error| format!("{shown} cannot be replaced: {error}"))?,
@@ -138,6 +138,11 @@ impl Drop for Listener {
             let _ = fs::remove_file(path);
         }
     }
+}
+
+/// Whether nobody has the socket open. One with a full queue, or of another kind, is in use.
+fn is_left_behind(path: &Path) -> bool {
+    connect_within(path, RESPITE).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 fn inode_of(path: &Path) -> Option<u64> {

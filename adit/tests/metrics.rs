@@ -247,7 +247,8 @@ fn an_engine_whose_queue_is_full_and_one_that_has_left_its_socket() {
     drop(UnixListener::bind(lab::engine::socket(&left)).unwrap());
     let samples = [metrics.samples(), metrics.samples()];
     drop(listener);
-    fs::remove_file(path).unwrap();
+    // Whoever asks for all interfaces removes what is left behind.
+    let _ = fs::remove_file(path);
     for samples in samples {
         let answered = |name: &str| samples.find("wireguard_interface_answered", &[("interface", name)]);
         assert_eq!((answered(&full), answered(live.interface())), (Some(0.0), Some(1.0)));

@@ -101,6 +101,11 @@ fn a_source_that_is_not_allowed_and_a_destination_that_nobody_has() {
     let pair = pair();
     pair.b_knows_a(Outer::V4);
     pair.b.reaches(&pair.a);
+    // What a client with a default route into the tunnel says by itself is nothing to act upon.
+    pair.b.set_peer(&pair.a, "allowed-ips ::/0,0.0.0.0/0");
+    let tunnel = pair.b.interface();
+    pair.b.ns.run(&format!("ip address add fe80::9/64 dev {tunnel} nodad"));
+    pair.b.ns.run(&format!("ping -c 1 -W 1 -I {tunnel} fe80::1"));
     pair.b.ns.address(pair.b.interface(), "10.9.9.9/32");
     pair.b.ns.ping(&format!("-c 2 -i 0.2 -I 10.9.9.9 {}", pair.a.inner4()));
     let b = pair.b.keys.public.as_str();

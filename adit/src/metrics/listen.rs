@@ -13,7 +13,7 @@ use std::str::FromStr;
 use std::thread;
 use std::time::Duration;
 
-use adit_net::unix::{bind_private, connect_within};
+use adit_net::unix::{bind_private, is_left_behind};
 
 /// Pause after an error of accepting, which would come again at once.
 const RESPITE: Duration = Duration::from_millis(100);
@@ -138,11 +138,6 @@ impl Drop for Listener {
             let _ = fs::remove_file(path);
         }
     }
-}
-
-/// Whether nobody has the socket open. One with a full queue, or of another kind, is in use.
-fn is_left_behind(path: &Path) -> bool {
-    connect_within(path, RESPITE).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 fn inode_of(path: &Path) -> Option<u64> {

@@ -6,13 +6,15 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use common::adit;
 use lab::netns::interface_name;
 use lab::{Background, Cmd, Engine, Netns, Outer, Output, Pair, Program, needs, seconds, skip, within};
 use nix::sys::signal::Signal;
+use nix::sys::socket::{Backlog, listen};
 use serde_json::Value;
 
 /// Debian's, whatever else is called python3.
@@ -134,6 +136,7 @@ fn what_peers_and_drops_count() {
     assert_eq!(samples.get("wireguard_drops_total", &[a, ("reason", "source_not_allowed")]), 3.0);
     assert!(samples.get("wireguard_drops_total", &[a, ("reason", "no_route")]) >= 1.0);
     assert!(samples.get("adit_workers", &[a]) >= 1.0);
+    assert_eq!(samples.get("adit_endpoint_names", &[a]), 0.0, "a gauge");
     assert!(samples.get("adit_tun_read_total", &[a]) >= 1.0);
     let offload = [a, ("offload", "udp_gro")];
     assert_eq!(samples.get("adit_offload", &offload), 1.0);
@@ -203,6 +206,56 @@ fn those_who_dawdle_hold_nobody_up() {
     assert!(metrics.status("http://localhost/metrics").contains(" 200 OK"));
 }
 
+/// Those who have their answer and do not go, whether they are silent or go on talking, do not hold anybody up either.
+#[test]
+fn those_who_stay_hold_nobody_up() {
+    needs_parser!();
+    let ns = Netns::new();
+    let metrics = Metrics::start(&ns);
+    let mut staying = Vec::new();
+    for _ in 0..100 {
+        let mut stream = UnixStream::connect(&metrics.path).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
+        let mut start = [0; 15];
+        stream.read_exact(&mut start).unwrap();
+        assert_eq!(&start, b"HTTP/1.1 200 OK");
+        staying.push(stream);
+    }
+    assert!(metrics.status("http://localhost/metrics").contains(" 200 OK"));
+    let talks = staying.last_mut().unwrap();
+    assert!(within(seconds(30), || talks.write_all(b"x").is_err()), "it may talk for ever");
+}
+
+/// A socket that is served, and whose queue has no room.
+fn full_listener(path: &Path) -> (UnixListener, Vec<UnixStream>) {
+    let listener = UnixListener::bind(path).unwrap();
+    listen(&listener, Backlog::new(1).unwrap()).unwrap();
+    let more = || adit_net::unix::connect_within(path, Duration::from_millis(20)).ok();
+    (listener, std::iter::from_fn(more).collect())
+}
+
+/// Nor does an interface that takes no questions any more, whatever it is called; one that is no more is not told of.
+#[test]
+fn an_engine_whose_queue_is_full_and_one_that_has_left_its_socket() {
+    needs_parser!();
+    let ns = Netns::new();
+    let live = Engine::start(&adit(), &ns);
+    let metrics = Metrics::start(&ns);
+    let (full, left) = (format!("{}\"\\x", interface_name()), interface_name());
+    let path = lab::engine::socket(&full);
+    let listener = full_listener(&path);
+    drop(UnixListener::bind(lab::engine::socket(&left)).unwrap());
+    let samples = [metrics.samples(), metrics.samples()];
+    drop(listener);
+    // Whoever asks for all interfaces removes what is left behind.
+    let _ = fs::remove_file(path);
+    for samples in samples {
+        let answered = |name: &str| samples.find("wireguard_interface_answered", &[("interface", name)]);
+        assert_eq!((answered(&full), answered(live.interface())), (Some(0.0), Some(1.0)));
+        assert_eq!(answered(&left), None);
+    }
+}
+
 #[test]
 fn a_loopback_address_answers_to_its_name_alone() {
     needs_parser!();
@@ -233,7 +286,10 @@ fn places_that_are_refused() {
     let path = |name: &str| directory.join(name).display().to_string();
     fs::write(path("file"), "precious").unwrap();
     symlink(path("file"), path("link")).unwrap();
-    drop(std::os::unix::net::UnixListener::bind(path("stale")).unwrap());
+    drop(UnixListener::bind(path("stale")).unwrap());
+    // Of another kind, or too busy to take one more: somebody uses them.
+    let _datagrams = UnixDatagram::bind(path("datagrams")).unwrap();
+    let _full = full_listener(Path::new(&path("full")));
     for (place, code, why) in [
         ("0.0.0.0:9586".to_owned(), 2, "is no loopback address"),
         ("192.0.2.1:9586".to_owned(), 2, "is no loopback address"),
@@ -241,12 +297,16 @@ fn places_that_are_refused() {
         (format!("unix:{}", path("file")), 1, "is no socket"),
         (format!("unix:{}", path("link")), 1, "is no socket"),
         (format!("unix:{}", path("none/x")), 1, "no such directory"),
+        (format!("unix:{}", path("datagrams")), 1, "another program answers on"),
+        (format!("unix:{}", path("full")), 1, "another program answers on"),
+        (format!("unix:{}", path(&"x".repeat(200))), 1, "cannot be made"),
     ] {
         let refused = Metrics::command(&ns, &place).run();
         assert_eq!(refused.code(), code, "{place}: {}", refused.text());
         assert!(refused.stderr.contains(why), "{place}: {}", refused.text());
     }
     assert_eq!(fs::read_to_string(path("file")).unwrap(), "precious");
+    assert!(fs::exists(path("datagrams")).unwrap() && fs::exists(path("full")).unwrap());
     let mut process = Metrics::command(&ns, &format!("unix:{}", path("stale"))).spawn();
     process.expect_log("answering on unix:", seconds(10));
     let twice = Metrics::command(&ns, &format!("unix:{}", path("stale"))).run();

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use common::adit;
 use common::stranger::{engine_and_stranger, now};
+use lab::flood::Flood;
 use lab::pair::{CABLE, Side};
 use lab::wg::genpsk;
 use lab::{Cmd, Engine, Netns, Outer, Pair, Program, needs, seconds, within};
@@ -100,6 +101,11 @@ fn a_source_that_is_not_allowed_and_a_destination_that_nobody_has() {
     let pair = pair();
     pair.b_knows_a(Outer::V4);
     pair.b.reaches(&pair.a);
+    // What a client with a default route into the tunnel says by itself is nothing to act upon.
+    pair.b.set_peer(&pair.a, "allowed-ips ::/0,0.0.0.0/0");
+    let tunnel = pair.b.interface();
+    pair.b.ns.run(&format!("ip address add fe80::9/64 dev {tunnel} nodad"));
+    pair.b.ns.run(&format!("ping -c 1 -W 1 -I {tunnel} fe80::1"));
     pair.b.ns.address(pair.b.interface(), "10.9.9.9/32");
     pair.b.ns.ping(&format!("-c 2 -i 0.2 -I 10.9.9.9 {}", pair.a.inner4()));
     let b = pair.b.keys.public.as_str();
@@ -178,6 +184,19 @@ fn rubbish_of_every_kind() {
     expect(&engine, None, "no_private_key", &["it has no private key"]);
 }
 
+/// A packet as the other side has sent it, and a socket of its to send it from again.
+fn data_to_a(pair: &Pair) -> (Vec<u8>, UdpSocket) {
+    let filter = "udp dst port 10000 and udp[4:2] = 136";
+    let mut capture = lab::probe::Capture::start(&pair.a.ns, CABLE, "data", filter);
+    assert!(pair.b.ns.ping(&format!("-c 1 {}", pair.a.inner4())).success());
+    let bytes = fs::read(capture.stop()).unwrap();
+    // Behind the headers of the file, the packet, Ethernet, IPv4 and UDP.
+    let message = bytes[24 + 16 + 14 + 20 + 8..][..128].to_vec();
+    let socket = pair.b.ns.enter(|| UdpSocket::bind("0.0.0.0:0")).unwrap();
+    socket.connect("10.77.0.1:10000").unwrap();
+    (message, socket)
+}
+
 /// Data that somebody has changed, and data that comes again: what passes the cable is sent once more, and once more with
 /// another tag.
 #[test]
@@ -186,14 +205,7 @@ fn data_that_is_forged_and_data_that_comes_again() {
     let pair = pair();
     pair.b_knows_a(Outer::V4);
     pair.b.reaches(&pair.a);
-    let filter = "udp dst port 10000 and udp[4:2] = 136";
-    let mut capture = lab::probe::Capture::start(&pair.a.ns, CABLE, "data", filter);
-    assert!(pair.b.ns.ping(&format!("-c 1 {}", pair.a.inner4())).success());
-    let bytes = fs::read(capture.stop()).unwrap();
-    // Behind the headers of the file, the packet, Ethernet, IPv4 and UDP.
-    let mut message = bytes[24 + 16 + 14 + 20 + 8..][..128].to_vec();
-    let socket = pair.b.ns.enter(|| UdpSocket::bind("0.0.0.0:0")).unwrap();
-    socket.connect("10.77.0.1:10000").unwrap();
+    let (mut message, socket) = data_to_a(&pair);
     socket.send(&message).unwrap();
     let b = pair.b.keys.public.as_str();
     expect(&pair.a.engine, Some(b), "replayed_data", &["1 × replayed_data"]);
@@ -201,6 +213,74 @@ fn data_that_is_forged_and_data_that_comes_again() {
     socket.send(&message).unwrap();
     expect(&pair.a.engine, Some(b), "undecryptable", &["1 × undecryptable"]);
     assert_eq!(pair.a.peer(&pair.b).endpoint, Some(pair.b.endpoint(Outer::V4)), "it does not roam for these");
+}
+
+#[test]
+fn a_flood_of_handshakes() {
+    needs!("netns", "tun", "wg");
+    let (engine, ns, mut stranger) = engine_and_stranger();
+    let target = ([127, 0, 0, 1], 10_000).into();
+    let flood = Flood::start(&adit(), &ns, target, &stranger.engine_key(), 40_000);
+    let under_load = ["this machine is being flooded with handshakes", "127.0.0.1:"];
+    expect(&engine, None, "under_load", &under_load);
+    let mut initiation = stranger.initiation(now());
+    let mut with_cookie = None;
+    let has_cookie = within(seconds(20), || {
+        // What it gets while there is no load after all is a response.
+        with_cookie = stranger.with_cookie(&initiation);
+        initiation = stranger.initiation(now());
+        with_cookie.is_some()
+    });
+    assert!(has_cookie, "{}", show(engine.interface()));
+    let with_cookie = with_cookie.unwrap();
+    let mut wrong = with_cookie.clone();
+    *wrong.last_mut().unwrap() ^= 1;
+    // Many of each: the flood fills the queue before them.
+    for (message, reason) in [(wrong, "bad_mac2"), (with_cookie, "rate_limited")] {
+        let is_told = within(seconds(20), || {
+            (0..200).for_each(|_| drop(stranger.socket.send(&message)));
+            count(&engine, None, reason) > 0
+        });
+        assert!(is_told, "no {reason}:\n{}", show(engine.interface()));
+    }
+    drop(flood);
+}
+
+#[test]
+fn more_packets_than_may_wait_for_a_session() {
+    needs!("netns", "tun", "wg");
+    let pair = pair();
+    pair.a.set_peer(&pair.b, "endpoint 10.77.0.2:9");
+    let socket = pair.a.ns.enter(|| UdpSocket::bind("0.0.0.0:0")).unwrap();
+    socket.connect((pair.b.inner4().as_str(), 9)).unwrap();
+    for _ in 0..20 {
+        (0..20).for_each(|_| drop(socket.send(&[0; 100])));
+        sleep(Duration::from_millis(5));
+    }
+    expect(&pair.a.engine, Some(&pair.b.keys.public), "staging_full", &["too many waited for a session"]);
+}
+
+/// One that does not answer, and data that is three minutes late.
+#[test]
+#[ignore = "slow: 190 s"]
+fn who_is_given_up_and_what_comes_too_late() {
+    needs!("netns", "tun", "wg", "ping", "tcpdump");
+    let (pair, other) = (pair(), pair());
+    other.a.set_peer(&other.b, "endpoint 10.77.0.2:9");
+    other.a.ns.ping(&format!("-c 1 {}", other.b.inner4()));
+    pair.b_knows_a(Outer::V4);
+    pair.b.reaches(&pair.a);
+    let (message, socket) = data_to_a(&pair);
+    sleep(Duration::from_secs(182));
+    socket.send(&message).unwrap();
+    expect(
+        &pair.a.engine,
+        Some(&pair.b.keys.public),
+        "expired_key",
+        &["1 × expired_key", "older than 180 s"],
+    );
+    expect(&other.a.engine, Some(&other.b.keys.public), "gave_up", &["1 × gave_up", "10.77.0.2:9"]);
+    assert_eq!(standing(&pair.a, &pair.b), "idle");
 }
 
 /// Two hundred thousand bad packets of several kinds: no more memory, and no more events, and a quiet peer's is still there.

@@ -3,6 +3,7 @@
 //! Like [`Status`](crate::Status) no part of the configuration, and nothing that the kernel's own WireGuard keeps.
 //! [`REASONS`] is the one list of what there is; every spelling of a [`Why`] goes through it.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -49,12 +50,12 @@ reasons! {
     ReplayedInitiation replayed_initiation: "initiations that were taken before came again",
         "the network doubled them, or somebody sends recorded ones: nothing comes of it";
     ClockBehind clock_behind: "initiations older than one that was taken before",
-        "the peer's clock was probably set back: set it right. Recorded messages sent again look the same";
-    ClockWasAhead clock_was_ahead: "initiations refused because an earlier one came from the future: the peer's clock was wrong then",
-        "restart this engine, or give the peer a new key";
+        "the peer's clock was probably set back: set it right. Recorded or late messages look the same, and so does another machine with the peer's key";
+    ClockWasAhead clock_was_ahead: "initiations refused because an earlier one came from the future: the peer's clock was wrong then, or this machine's is now",
+        "set the clocks right; then restart this engine, or give the peer a new key";
     PskMismatch psk_mismatch: "answers to our handshakes that do not fit the preshared key",
         "its preshared key probably differs: compare it on both sides";
-    Unconfirmed unconfirmed: "handshakes begun again by a peer that was answered and never went on",
+    Unconfirmed unconfirmed: "handshakes begun again, more than once in a row, by a peer that was answered and did not go on",
         "its preshared key probably differs: compare it on both sides. Else our answers do not arrive: look at firewalls and routes from here to there";
     BadHandshake bad_handshake: "handshake messages whose contents are not authentic",
         "a message was damaged on its way, or forged: nothing comes of it";
@@ -84,7 +85,7 @@ reasons! {
         "the peer went away or changed its address, or lets nothing back";
     // Data that comes.
     UnknownIndex unknown_index: "messages of sessions that are not known here",
-        "after a restart of this side that is so for some seconds; else somebody guesses";
+        "after a restart of this side, and of late or doubled messages, that is so for some seconds; else somebody guesses";
     ExpiredKey expired_key: "packets on keys older than 180 s",
         "they were very late; if it goes on, the peer's handshakes do not get through";
     Undecryptable undecryptable: "packets that are not authentic",
@@ -198,11 +199,10 @@ pub struct Why {
 }
 
 impl Why {
-    /// The tallies of a peer.
+    /// The tallies of each peer that has any. There may be very many peers: to be made once and asked for each.
     #[must_use]
-    pub fn of_peer(&self, public_key: &PublicKey) -> &[Tally] {
-        let found = self.peers.iter().find(|peer| peer.public_key == *public_key);
-        found.map_or(&[], |peer| &peer.tallies)
+    pub fn by_peer(&self) -> HashMap<PublicKey, &[Tally]> {
+        self.peers.iter().map(|peer| (peer.public_key, &peer.tallies[..])).collect()
     }
 
     /// The last time that `reason` was given, with a certain peer or none, if it is still remembered.

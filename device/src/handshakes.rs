@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 use adit_control::{PublicKey, Reason};
 use adit_net::udp::Bound;
@@ -32,9 +31,8 @@ use crate::queue::Arrival;
 use crate::state::{Device, Indexed, OwnKey};
 use crate::why::Note;
 
-/// An initiator that takes our response confirms it at once, by a keepalive if it has nothing else to send. One that asks
-/// again after this time, a little less than its retransmission timer, has not taken it.
-const CONFIRMED_WITHIN: Duration = Duration::from_secs(4);
+/// A peer that asks again once may have lost our response, or we what confirmed it.
+const LOST_BY_CHANCE: u32 = 1;
 
 /// What decides whether a handshake message is worth a multiplication.
 #[derive(Default)]
@@ -144,7 +142,10 @@ impl Device {
         let (mut proved, mut responses) = (Vec::new(), Vec::new());
         for (arrival, peer, opened) in claims {
             let response = self.consume_initiation(own, &peer, opened);
-            if let Some(response) = self.accepted(arrival, Some(&peer), response) {
+            // Before it is proved that the peer has made it, nothing of it is put down to the peer: whoever knows public
+            // keys would fill the peers' records.
+            let is_proved = !matches!(response, Err(HandshakeError::Unauthenticated));
+            if let Some(response) = self.accepted(arrival, is_proved.then_some(&*peer), response) {
                 proved.push((arrival, peer));
                 responses.push(response);
             }
@@ -223,10 +224,9 @@ impl Device {
             self.retire([index]);
             return Ok(());
         }
-        let is_unconfirmed =
-            session.unconfirmed_since().is_some_and(|since| now.has_reached(since, CONFIRMED_WITHIN));
         session.handshake_received(endpoint.clone(), now);
         let retired = session.response_sent(keypair.clone(), now);
+        let is_unconfirmed = session.untaken_responses() > LOST_BY_CHANCE;
         self.schedule(peer, &mut session);
         drop(session);
         if is_unconfirmed {

@@ -17,7 +17,7 @@ use adit_control::SecretText;
 use adit_control::uapi::{Connection, Request};
 use adit_crypto::Secret;
 use adit_net::netlink::if_index;
-use adit_net::unix::{FileWatch, bind_private, connect_within};
+use adit_net::unix::{FileWatch, bind_private, is_left_behind};
 
 /// Where the sockets are.
 pub const DIRECTORY: &str = "/var/run/wireguard";
@@ -71,9 +71,7 @@ impl Listener {
         let failed = |error| ListenError::Failed(socket_path(name), error);
         DirBuilder::new().recursive(true).mode(0o755).create(DIRECTORY).map_err(failed)?;
         if fs::symlink_metadata(&path).is_ok() {
-            // One that has no time for us is one all the same.
-            let answer = connect_within(&path, Duration::from_secs(1));
-            if !answer.is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock) {
+            if !is_left_behind(&path) {
                 return Err(ListenError::InUse(path));
             }
             fs::remove_file(&path).map_err(failed)?;

@@ -51,6 +51,17 @@ pub fn connect_within(path: &Path, patience: Duration) -> io::Result<UnixStream>
     Ok(socket.into())
 }
 
+/// Whether nobody has the socket at `path` open any more, so that it may be removed. One of another kind, or one whose server
+/// does not come to taking connections, is in use.
+#[must_use]
+pub fn is_left_behind(path: &Path) -> bool {
+    const PATIENCE: Duration = Duration::from_millis(100);
+    // Not found: a symbolic link that leads nowhere.
+    connect_within(path, PATIENCE).is_err_and(|error| {
+        matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
+    })
+}
+
 /// Tells when a file was removed, renamed or replaced; what happens to others in its directory wakes nobody.
 #[derive(Debug)]
 pub struct FileWatch(Inotify);
@@ -98,6 +109,7 @@ mod tests {
     use super::*;
     use nix::sys::socket::{Backlog, listen};
     use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixDatagram;
 
     #[test]
     fn a_private_socket_is_watched() {
@@ -138,11 +150,18 @@ mod tests {
         };
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         assert!(!waiting.is_empty());
+        assert!(!is_left_behind(&path));
         let (served, _) = listener.accept().unwrap();
         connect_within(&path, Duration::from_millis(50)).unwrap();
         drop((served, listener));
+        assert!(is_left_behind(&path));
         fs::remove_file(&path).unwrap();
         let error = connect_within(&path, Duration::from_millis(50)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        let datagrams = UnixDatagram::bind(&path).unwrap();
+        assert!(!is_left_behind(&path));
+        drop(datagrams);
+        assert!(is_left_behind(&path));
+        fs::remove_file(&path).unwrap();
     }
 }

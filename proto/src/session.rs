@@ -134,6 +134,8 @@ pub struct Session<E> {
     sent_lastminute_handshake: bool,
     /// Initiations sent since the peer was last heard.
     unanswered: u32,
+    /// Responses in a row that the peer did not take.
+    untaken: u32,
     /// The deadline that the slow path knows of.
     scheduled: Option<Instant>,
 }
@@ -153,6 +155,7 @@ impl<E> Default for Session<E> {
             initiation_requested: false,
             sent_lastminute_handshake: false,
             unanswered: 0,
+            untaken: 0,
             scheduled: None,
         }
     }
@@ -207,6 +210,7 @@ impl<E: Endpoint> Session<E> {
         self.last_sent_handshake = None;
         self.initiation_requested = false;
         self.unanswered = 0;
+        self.untaken = 0;
         // Whoever drops the deadlines of a stopped peer is told the next one.
         self.scheduled = None;
         self.clear_keypairs()
@@ -249,9 +253,9 @@ impl<E: Endpoint> Session<E> {
         Some(next)
     }
 
-    /// Since when the peer could have confirmed the session that our last response made, and has not.
-    pub fn unconfirmed_since(&self) -> Option<Instant> {
-        self.next.as_ref().map(|next| next.keypair.birth())
+    /// How many of our responses in a row the peer did not take, but asked again.
+    pub fn untaken_responses(&self) -> u32 {
+        self.untaken
     }
 
     fn clear_keypairs(&mut self) -> Vec<u32> {
@@ -421,9 +425,25 @@ impl<E: Endpoint> Session<E> {
         self.timers.session_derived(now);
         self.timers.any_authenticated_packet_traversal(now);
         self.timers.any_authenticated_packet_sent();
+        self.count_untaken(now);
         // The previous one goes as well: a responder needs only the key in use and the one to come.
         let retired = [self.next.replace(Slot::new(keypair)), self.previous.take()];
         retired.into_iter().flatten().map(|slot| slot.keypair.local_index()).collect()
+    }
+
+    /// Whoever takes a response confirms it at once, by a keepalive if there is nothing else to send; whoever does not asks
+    /// again when its retransmission timer says so. What comes sooner or much later is another story.
+    fn count_untaken(&mut self, now: Instant) {
+        let Some(unconfirmed) = &self.next else {
+            self.untaken = 0;
+            return;
+        };
+        let since = unconfirmed.keypair.birth();
+        if now.has_reached(since, 4 * REKEY_TIMEOUT) {
+            self.untaken = 0;
+        } else if now.has_reached(since, REKEY_TIMEOUT * 4 / 5) {
+            self.untaken = self.untaken.saturating_add(1);
+        }
     }
 
     /// A response to our initiation was consumed: its keypair is in use from now on. Returns the indices that are no
@@ -507,6 +527,7 @@ impl<E: Endpoint> Session<E> {
         let dropped = core::mem::replace(&mut self.previous, self.current.replace(next));
         received.retired.extend(dropped.map(|slot| slot.keypair.local_index()));
         received.confirmed = true;
+        self.untaken = 0;
         self.sent_lastminute_handshake = false;
         self.timers.handshake_complete();
     }

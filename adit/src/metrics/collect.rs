@@ -1,7 +1,8 @@
 //! Asking every interface at once, and waiting for none longer than a scraper waits: whoever does not answer in time is
 //! told of as that, and asked again only when its last question was answered or given up.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::io;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -11,8 +12,8 @@ use adit_control::why::Why;
 use adit_control::{Get, Status};
 
 use super::exposition;
-use crate::status;
 use crate::wg::{device, why};
+use crate::{client, status};
 
 /// How long interfaces may take: scrapers wait for ten seconds as a rule.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -41,9 +42,17 @@ pub(super) struct Interface {
 
 /// What came of a question.
 enum Came {
-    /// The interfaces that there are.
-    Names(Result<Vec<String>, String>),
-    Told(String, Option<Box<Told>>),
+    /// The interfaces that there are, and whether each is the kernel's own.
+    Names(io::Result<BTreeMap<String, bool>>),
+    Told(String, Answer),
+}
+
+/// What an interface answered.
+enum Answer {
+    Told(Box<Told>),
+    Nothing,
+    /// Nobody serves it: its socket was left behind.
+    Gone,
 }
 
 #[derive(Default)]
@@ -63,12 +72,8 @@ impl Collector {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let (sender, receiver) = mpsc::channel();
         let end = Instant::now() + PATIENCE;
-        let list = || {
-            let names = device::list().map_err(|error| format!("interfaces cannot be listed: {error}"));
-            Came::Names(names)
-        };
         let too_long = || "it takes too long to find out which interfaces there are".to_owned();
-        if !self.ask(String::new(), &sender, list) {
+        if !self.ask(String::new(), &sender, || Came::Names(names())) {
             return Err(too_long());
         }
         let mut interfaces: Vec<Interface> = Vec::new();
@@ -80,15 +85,19 @@ impl Collector {
                 Ok(Came::Names(names)) => {
                     are_known = true;
                     waiting -= 1;
-                    for name in names? {
-                        waiting += usize::from(self.ask_interface(&name, &sender));
+                    let names = names.map_err(|error| format!("interfaces cannot be listed: {error}"))?;
+                    for (name, is_kernel) in names {
+                        waiting += usize::from(self.ask_interface(&name, is_kernel, &sender));
                         interfaces.push(Interface { name, told: None });
                     }
                 }
-                Ok(Came::Told(name, told)) => {
+                Ok(Came::Told(name, answer)) => {
                     waiting -= 1;
-                    if let Some(interface) = interfaces.iter_mut().find(|interface| interface.name == name) {
-                        interface.told = told;
+                    let is_its = |interface: &&mut Interface| interface.name == name;
+                    match (answer, interfaces.iter_mut().find(is_its)) {
+                        (Answer::Told(told), Some(interface)) => interface.told = Some(told),
+                        (Answer::Gone, _) => interfaces.retain(|interface| interface.name != name),
+                        _ => {}
                     }
                 }
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
@@ -101,11 +110,15 @@ impl Collector {
         Ok(exposition::spell(interfaces, now))
     }
 
-    fn ask_interface(&self, name: &str, sender: &Sender<Came>) -> bool {
+    fn ask_interface(&self, name: &str, is_kernel: bool, sender: &Sender<Came>) -> bool {
         let interface = name.to_owned();
         self.ask(name.to_owned(), sender, move || {
-            let told = tell(&interface).map(Box::new);
-            Came::Told(interface, told)
+            let answer = if is_kernel || device::is_userspace(&interface) {
+                tell(&interface).map_or(Answer::Nothing, |told| Answer::Told(Box::new(told)))
+            } else {
+                Answer::Gone
+            };
+            Came::Told(interface, answer)
         })
     }
 
@@ -144,6 +157,13 @@ impl Drop for Asked {
     fn drop(&mut self) {
         pending(&self.all).remove(&self.name);
     }
+}
+
+/// Without asking who serves them: one that does not answer would hold up the others.
+fn names() -> io::Result<BTreeMap<String, bool>> {
+    let mut names: BTreeMap<_, _> = client::interfaces()?.into_iter().map(|name| (name, false)).collect();
+    names.extend(device::kernel_names()?.into_iter().map(|name| (name, true)));
+    Ok(names)
 }
 
 fn tell(name: &str) -> Option<Told> {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use adit_control::GetPeer;
 use adit_control::status::{FIELDS, Field, Value};
-use adit_control::why::Tally;
+use adit_control::why::{Tally, Why};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::metrics::MetricType::{self, Counter, Gauge, Info};
@@ -140,8 +140,9 @@ impl<'a> Page<'a, '_> {
         let of_peers = |are_drops: bool| -> Vec<Sample<'_>> {
             let mut samples = Vec::new();
             for ((name, told), keys) in self.told().zip(&keys) {
+                let by_peer = told.why.as_ref().map(Why::by_peer).unwrap_or_default();
                 for (peer, key) in told.get.peers.iter().zip(keys) {
-                    let tallies = told.why.as_ref().map_or(&[][..], |why| why.of_peer(&peer.public_key));
+                    let tallies = by_peer.get(&peer.public_key).copied().unwrap_or_default();
                     for tally in tallies.iter().filter(|tally| tally.reason.is_drop() == are_drops) {
                         let mut labels = peer_labels(name, key);
                         labels.push(("reason", tally.reason.key()));
@@ -216,5 +217,5 @@ fn count(tally: &Tally) -> f64 {
 }
 
 fn is_of_the_moment(field: &Field) -> bool {
-    ["workers", "buffer_bytes", "tun_queues", "udp_gso_avoided"].contains(&field.key)
+    ["workers", "buffer_bytes", "endpoint_names", "tun_queues", "udp_gso_avoided"].contains(&field.key)
 }

@@ -1,5 +1,6 @@
 //! As much of HTTP/1.1 as a scraper needs: one request on each connection, read within limits of size and time, by a thread
-//! of its own. When many connections dawdle, the one that has done so for the longest has to go for a new one.
+//! of its own. When many connections dawdle, the one that has done so for the longest has to go for a new one: with their
+//! request, or with closing once they are answered.
 
 use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
@@ -15,14 +16,14 @@ use super::listen::Stream;
 /// A request's length at most, its headers included.
 const MAX_REQUEST: usize = 8 << 10;
 const MAX_HEADERS: usize = 64;
-/// How long a request may take to come, and an answer to be taken.
+/// How long a request may take to come, an answer to be taken, and the connection to be closed.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Connections whose request has not come yet.
+/// Connections whose request has not come yet, or whose end.
 const MAX_SILENT: usize = 32;
 /// Connections together; more are closed at once.
 const MAX_CONNECTIONS: usize = 64;
 /// What is read of a request that was answered early, so that closing does not take the answer away.
-const MAX_REST: u64 = 64 << 10;
+const MAX_REST: usize = 64 << 10;
 
 pub(super) struct Server {
     collector: Arc<Collector>,
@@ -52,21 +53,26 @@ struct Connection {
 
 impl Connection {
     fn open(all: &Arc<Connections>, stream: &Stream) -> io::Result<Self> {
-        let silent = stream.try_clone()?;
         all.count.fetch_add(1, Relaxed);
         let connection = Connection { all: all.clone(), number: all.next.fetch_add(1, Relaxed) };
-        let mut waiting = all.silent();
+        connection.is_silent(stream)?;
+        Ok(connection)
+    }
+
+    /// Something is awaited of it.
+    fn is_silent(&self, stream: &Stream) -> io::Result<()> {
+        let stream = stream.try_clone()?;
+        let mut waiting = self.all.silent();
         if waiting.len() >= MAX_SILENT
             && let Some((_, oldest)) = waiting.pop_front()
         {
             oldest.shutdown(Shutdown::Both);
         }
-        waiting.push_back((connection.number, silent));
-        drop(waiting);
-        Ok(connection)
+        waiting.push_back((self.number, stream));
+        Ok(())
     }
 
-    /// Its request has come, or never will.
+    /// It has come, or never will.
     fn has_spoken(&self) {
         self.all.silent().retain(|(number, _)| *number != self.number);
     }
@@ -105,14 +111,28 @@ fn answer(mut stream: Stream, connection: &Connection, collector: &Collector) ->
         Ok(request) => (request.is_head, respond(&request, collector)),
         Err(refused) => (false, refused),
     };
-    stream.set_patience(PATIENCE)?;
     send(&mut stream, &answer.head(), Instant::now() + PATIENCE)?;
     if !is_head {
         send(&mut stream, answer.body.as_bytes(), Instant::now() + PATIENCE)?;
     }
     stream.shutdown(Shutdown::Write);
-    // Closed with something unread, the answer may be taken back.
-    let _ = io::copy(&mut stream.take(MAX_REST), &mut io::sink());
+    connection.is_silent(&stream)?;
+    await_end(&mut stream)
+}
+
+/// Closed with something unread, the answer may be taken back.
+fn await_end(stream: &mut Stream) -> io::Result<()> {
+    let end = Instant::now() + PATIENCE;
+    let (mut rest, mut piece) = (MAX_REST, [0; 2048]);
+    while rest > 0 {
+        stream.set_patience(left(end)?)?;
+        match stream.read(&mut piece) {
+            Ok(0) => break,
+            Ok(len) => rest = rest.saturating_sub(len),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
     Ok(())
 }
 

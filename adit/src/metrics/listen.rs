@@ -13,7 +13,7 @@ use std::str::FromStr;
 use std::thread;
 use std::time::Duration;
 
-use adit_net::unix::bind_private;
+use adit_net::unix::{bind_private, is_left_behind};
 
 /// Pause after an error of accepting, which would come again at once.
 const RESPITE: Duration = Duration::from_millis(100);
@@ -82,7 +82,7 @@ impl Listener {
             Ok(there) if !there.file_type().is_socket() => {
                 return Err(format!("{shown} is there and is no socket: name another path"));
             }
-            Ok(_) if UnixStream::connect(path).is_ok() => {
+            Ok(_) if !is_left_behind(path) => {
                 return Err(format!("another program answers on {shown}: name another path"));
             }
             Ok(_) => fs::remove_file(path).map_err(|error| format!("{shown} cannot be replaced: {error}"))?,

@@ -61,7 +61,8 @@ fn serve(place: &Place) -> Result<(), String> {
             service::stopping();
             return Ok(());
         }
-        while let Some(stream) = listener.accept() {
+        // One at a time, or a flood of them would keep signals from being read.
+        if let Some(stream) = listener.accept() {
             server.take(stream);
         }
     }

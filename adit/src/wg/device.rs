@@ -56,7 +56,8 @@ pub(crate) fn names() -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-fn kernel_names() -> io::Result<Vec<String>> {
+/// The names of the kernel's own.
+pub(crate) fn kernel_names() -> io::Result<Vec<String>> {
     Ok(Config::open()?.wireguards()?.into_iter().map(|link| link.name).collect())
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use adit_control::PublicKey;
 use adit_crypto::Secret;
 use adit_proto::handshake::{Env, Handshake, Identity, Timestamps};
-use adit_proto::message::{RESPONSE_LEN, WithMacs};
+use adit_proto::message::{HandshakeMessage, Message, RESPONSE_LEN, WithMacs};
 use adit_proto::time::{Instant, Tai64n};
 use lab::wg::Keypair;
 use lab::{Engine, Netns};
@@ -39,15 +39,37 @@ impl Stranger {
         PublicKey::new(*self.identity.public_key()).to_base64()
     }
 
+    /// The public key of the engine.
+    pub fn engine_key(&self) -> String {
+        PublicKey::new(self.engine).to_base64()
+    }
+
     /// An initiation made `since_epoch`, by this stranger's clock.
     pub fn initiation(&mut self, since_epoch: Duration) -> Vec<u8> {
         // Without a memory, so that its clock may go backwards.
         self.handshake = Handshake::new(self.engine, Timestamps::default());
+        self.create(since_epoch)
+    }
+
+    fn create(&mut self, since_epoch: Duration) -> Vec<u8> {
         let timestamp = Tai64n::from_unix(since_epoch.as_secs(), since_epoch.subsec_nanos());
         let mut rng = UnwrapErr(getrandom::SysRng);
         let mut env = Env { now: Instant::from_nanos(1), timestamp, rng: &mut rng, key_log: None };
         let made = self.handshake.create_initiation(&self.identity, 7, &mut env);
         made.expect("a good public key").0.as_bytes().to_vec()
+    }
+
+    /// An initiation with a cookie: the engine is under load, and answers `initiation`, the last one made, with that.
+    pub fn with_cookie(&mut self, initiation: &[u8]) -> Option<Vec<u8>> {
+        self.socket.send(initiation).expect("sent");
+        let mut answer = [0; 256];
+        let len = self.socket.recv(&mut answer).ok()?;
+        let Some(Message::Handshake(HandshakeMessage::CookieReply(reply))) = Message::parse(&answer[..len])
+        else {
+            return None;
+        };
+        let has_taken = self.handshake.consume_cookie_reply(&reply, Instant::from_nanos(1));
+        has_taken.then(|| self.create(now()))
     }
 
     /// Whether the engine responds to `initiation`.

@@ -138,10 +138,17 @@ fn note_malformed(device: &Device, meta: &Received, run: &Run) {
     device.note(Note::new(Reason::MalformedInner).peer(&run.peer).at(meta.from));
 }
 
+/// What IPv6 says below the tunnel's own addresses is not worth a word: an interface that has a default route into the tunnel
+/// sends some, as soon as it is up, and nobody is to allow these addresses.
 #[cold]
 #[inline(never)]
 fn note_source(device: &Device, meta: &Received, run: &Run, source: IpAddr) {
     log::debug!("{}: sent a packet from {source}, which is not its own", run.peer);
+    if let IpAddr::V6(source) = source
+        && (source.is_unspecified() || source.is_unicast_link_local())
+    {
+        return;
+    }
     device.note(Note::new(Reason::SourceNotAllowed).peer(&run.peer).at(meta.from).about(source));
 }
 

@@ -78,6 +78,32 @@ fn initiations_are_counted_until_the_peer_is_heard() {
 }
 
 #[test]
+fn responses_that_are_not_taken_are_counted_until_one_is() {
+    let mut pair = Pair::new(7);
+    let untaken = |pair: &Pair| pair.nodes[1].session.untaken_responses();
+    pair.lost[1] = true;
+    pair.send(0, &packet(1));
+    pair.run_secs(4);
+    assert_eq!(untaken(&pair), 0);
+    pair.run_secs(2);
+    assert_eq!(untaken(&pair), 1);
+    pair.run_secs(5);
+    assert_eq!(untaken(&pair), 2);
+    pair.lost[1] = false;
+    pair.run_secs(6);
+    assert_eq!(untaken(&pair), 0, "it was taken");
+
+    let mut pair = Pair::new(8);
+    pair.lost[1] = true;
+    pair.send(0, &packet(1));
+    pair.run_secs(120);
+    assert_eq!(untaken(&pair), 19);
+    pair.send(0, &packet(2));
+    pair.run_secs(1);
+    assert_eq!(untaken(&pair), 0, "it was away, and calls again");
+}
+
+#[test]
 fn a_handshake_that_is_asked_for_begins_in_time_whatever_is_received() {
     let mut pair = Pair::new(5);
     pair.send(0, &packet(1));

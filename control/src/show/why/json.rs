@@ -9,6 +9,8 @@ use crate::why::{Event, Tally, Why};
 /// What an interface has under the name of `why`. There are no secrets in it.
 #[must_use]
 pub fn value(get: &Get, why: Option<&Why>, now: u64, scope_name: ScopeName) -> Value {
+    let by_peer = why.map(Why::by_peer);
+    let of_peer = |key| by_peer.as_ref().map(|of| tallies(of.get(key).copied().unwrap_or_default()));
     let peers: Vec<Value> = get
         .peers
         .iter()
@@ -16,7 +18,7 @@ pub fn value(get: &Get, why: Option<&Why>, now: u64, scope_name: ScopeName) -> V
             json!({
                 "public_key": peer.public_key.to_base64(),
                 "standing": Standing::of(peer, now).key(),
-                "reasons": why.map(|why| tallies(why.of_peer(&peer.public_key))),
+                "reasons": of_peer(&peer.public_key),
             })
         })
         .collect();

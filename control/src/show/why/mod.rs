@@ -88,12 +88,14 @@ impl Display for Standing {
 
 /// What only the interface's reasons tell: of those of its peers that are still there, their own tell.
 fn without_peers(get: &Get, why: &Why) -> Vec<Tally> {
-    let of_peers = |reason: Reason| -> u64 {
-        let peers = get.peers.iter().flat_map(|peer| why.of_peer(&peer.public_key));
-        peers.filter(|tally| tally.reason == reason).map(|tally| tally.count).sum()
-    };
+    let by_peer = why.by_peer();
+    let mut of_peers = [0_u64; Reason::COUNT];
+    for tally in get.peers.iter().filter_map(|peer| by_peer.get(&peer.public_key)).copied().flatten() {
+        let sum = &mut of_peers[tally.reason as usize];
+        *sum = sum.saturating_add(tally.count);
+    }
     let rest = why.tallies.iter().map(|tally| {
-        let count = tally.count.saturating_sub(of_peers(tally.reason));
+        let count = tally.count.saturating_sub(of_peers[tally.reason as usize]);
         // With peers' among them the last time may have been one of theirs.
         let age = last_without_peer(get, why, tally.reason).map_or(tally.age, |event| event.age);
         Tally { count, age, ..*tally }
@@ -120,10 +122,11 @@ pub fn page(
     let mut page = Page { out: String::new(), paint: Paint(color), scope_name };
     page.heading("interface", GREEN_BOLD, GREEN, &name);
     page.interface(get, why);
+    let by_peer = why.map(Why::by_peer).unwrap_or_default();
     for peer in &get.peers {
         page.out.push('\n');
         page.heading("peer", YELLOW_BOLD, YELLOW, &peer.public_key);
-        page.peer(peer, why, now);
+        page.peer(peer, why, by_peer.get(&peer.public_key).copied().unwrap_or_default(), now);
     }
     page.out
 }
@@ -158,7 +161,7 @@ impl Page {
         }
     }
 
-    fn peer(&mut self, peer: &GetPeer, why: Option<&Why>, now: u64) {
+    fn peer(&mut self, peer: &GetPeer, why: Option<&Why>, tallies: &[Tally], now: u64) {
         let standing = Standing::of(peer, now);
         let color = if matches!(standing, Standing::NeverAnswered) { RED } else { "" };
         self.say(color, &standing, standing.advice());
@@ -169,7 +172,6 @@ impl Page {
                 "add some",
             );
         }
-        let tallies = why.map_or(&[][..], |why| why.of_peer(&peer.public_key));
         for tally in tallies {
             let last = why.and_then(|why| why.last(tally.reason, Some(&peer.public_key)));
             self.tally(tally, last);

@@ -99,6 +99,32 @@ fn a_tunnel_for_all_traffic_keeps_its_rules() {
     );
 }
 
+/// What an interface that takes all traffic has is not what lies under it.
+#[test]
+fn an_mtu_that_is_worked_out_stays() {
+    needs!("netns", "tun", "wg", "unshare", "nft");
+    let draft = Draft::new();
+    let endpoint = "Endpoint = 203.0.113.1:5";
+    check(
+        &draft.file("Address = 10.0.0.1/24", [&format!("AllowedIPs = 0.0.0.0/0\n{endpoint}"), "", ""]),
+        &draft.file(
+            "Address = 10.0.0.1/24",
+            [&format!("AllowedIPs = 0.0.0.0/0\n{endpoint}"), "AllowedIPs = 10.5.0.0/16", ""],
+        ),
+    );
+}
+
+/// The kernel has an IPv6 address once, whatever its length.
+#[test]
+fn the_same_address_in_another_network() {
+    needs!("netns", "tun", "wg", "unshare");
+    let draft = Draft::new();
+    check(
+        &draft.file("Address = 10.0.0.1/24, fd00::1/64", ["AllowedIPs = 10.1.0.0/16, fd01::/64", "", ""]),
+        &draft.file("Address = 10.0.0.1/16, fd00::1/48", ["AllowedIPs = 10.1.0.0/16, fd01::/64", "", ""]),
+    );
+}
+
 #[test]
 fn what_cannot_be_changed_is_refused_and_nothing_is() {
     needs!("netns", "tun", "wg", "unshare", "nft");

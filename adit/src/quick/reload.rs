@@ -1,11 +1,11 @@
 //! Applying a file that has changed to an interface that is up.
 
-use adit_control::Set;
 use std::time::SystemTime;
 
 use adit_control::conf;
 use adit_control::quick::reload::{self, Present};
 use adit_control::quick::{Step, plan};
+use adit_control::{Get, Set};
 use adit_net::resolve::lookup;
 
 use super::file::File;
@@ -26,7 +26,8 @@ pub(super) fn reload(change: &Change) -> Result<(), Failed> {
     // Before anything else: it may take long, and fail.
     let set = runner.look_up(draft)?;
     let device = get(interface)?;
-    let mut wanted = plan::predicted(&set);
+    // The mark that it has now is what gets past it.
+    let mut wanted = Get { fwmark: device.fwmark, ..plan::predicted(&set) };
     let system = look::system(interface, &wanted)?;
     let present = look::present(interface, device, config)?;
     wanted.fwmark = reload::mark(config, set.fwmark, &present, &system);

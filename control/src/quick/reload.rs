@@ -110,8 +110,9 @@ fn check_family(
     }
 }
 
-/// Changes the addresses. Two things of the kernel's are in the way: with the first IPv4 address of a network go the others
+/// Changes the addresses. Three things of the kernel's are in the way: with the first IPv4 address of a network go the others
 /// of it, and with the last of all go the routes. So addresses that share a network with one that goes stand alone meanwhile.
+/// And an IPv6 address is there once, whatever its network's length, so that it has to go before it comes again.
 fn addresses(config: &Config, present: &Present) -> Vec<Reversible> {
     let wanted = |at: &Place| config.addresses.iter().any(|own| (own.ip, own.prefix_len) == *at);
     let gone: Vec<Place> = present.addresses.iter().copied().filter(|at| !wanted(at)).collect();
@@ -122,14 +123,22 @@ fn addresses(config: &Config, present: &Present) -> Vec<Reversible> {
     let places = config.addresses.iter().map(|address| (address.ip, address.prefix_len));
     let (meanwhile, come): (Vec<Place>, Vec<Place>) =
         places.filter(|at| !present.addresses.contains(at) || shares(*at)).partition(|at| shares(*at));
-    let goes = present.addresses.iter().copied().filter(|at| !wanted(at) || shares(*at));
+    let is_in_the_way =
+        |(ip, _): &Place| ip.is_ipv6() && config.addresses.iter().any(|address| address.ip == *ip);
+    let (goes_first, goes): (Vec<Place>, Vec<Place>) = present
+        .addresses
+        .iter()
+        .copied()
+        .filter(|at| !wanted(at) || shares(*at))
+        .partition(|at| is_in_the_way(at));
     let alone = |(ip, _): &Place| (*ip, 32);
     let mut steps: Vec<Reversible> = Vec::new();
     // One that stands alone anyway has nobody to go along with.
     let meanwhile: Vec<Place> = meanwhile.into_iter().filter(|at| alone(at) != *at).collect();
+    steps.extend(goes_first.into_iter().map(delete));
     steps.extend(come.iter().map(|at| add(*at)));
     steps.extend(meanwhile.iter().map(|at| add(alone(at))));
-    steps.extend(goes.map(delete));
+    steps.extend(goes.into_iter().map(delete));
     steps.extend(meanwhile.iter().map(|at| add(*at)));
     steps.extend(meanwhile.iter().map(|at| delete(alone(at))));
     if loses_ipv4(config, present)

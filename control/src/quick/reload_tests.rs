@@ -121,6 +121,20 @@ fn addresses_mtu_and_name_servers() {
 }
 
 #[test]
+fn an_ipv6_address_cannot_be_there_twice() {
+    check(
+        ("Address = 10.0.0.1/24, fd00::1/64", ""),
+        ("Address = 10.0.0.1/16, fd00::1/48", ""),
+        &system(),
+        Ok("ip -6 address delete fd00::1/64 dev wg0 <- ip -6 address add fd00::1/64 dev wg0\n\
+            ip -4 address add 10.0.0.1/16 dev wg0 <- ip -4 address delete 10.0.0.1/16 dev wg0\n\
+            ip -6 address add fd00::1/48 dev wg0 <- ip -6 address delete fd00::1/48 dev wg0\n\
+            ip -4 address delete 10.0.0.1/24 dev wg0 <- ip -4 address add 10.0.0.1/24 dev wg0\n\
+            wg syncconf wg0 /dev/fd/63\n"),
+    );
+}
+
+#[test]
 fn routes_come_back_that_go_with_the_last_address() {
     check(
         ("Address = 10.0.0.1/24, fd00::1/64", "10.1.0.0/16, fd01::/64"),

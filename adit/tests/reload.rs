@@ -168,6 +168,36 @@ fn what_cannot_be_changed_is_refused_and_nothing_is() {
     assert_eq!(machine.resolv_conf(), RESOLV_CONF);
 }
 
+/// Whichever comes first: what one does the other neither takes for its own nor puts back.
+#[test]
+fn reloads_and_down_at_the_same_moment() {
+    needs!("netns", "tun", "wg", "unshare", "nft");
+    let draft = Draft::new();
+    let machine = Machine::new();
+    let untouched = machine.state();
+    let all = "AllowedIPs = 0.0.0.0/0";
+    for round in 0..8 {
+        machine.configure(&draft.file("Address = 10.0.0.1/24", [all, "", ""]));
+        machine.ok("OURS up wg0");
+        let changed = "Address = 10.0.0.2/24\nDNS = 192.0.2.7\nMTU = 1300";
+        machine.configure(&draft.file(changed, [all, "AllowedIPs = 10.9.0.0/16", ""]));
+        let reload = || machine.cmd("OURS reload wg0").spawn();
+        let (mut one, mut other) = (reload(), reload());
+        if round % 2 == 0 {
+            // Both have done the same, one after the other.
+            for reload in [&mut one, &mut other] {
+                assert!(reload.wait(seconds(20)).is_some_and(|status| status.success()), "{}", reload.log());
+            }
+            assert!(machine.resolv_conf().contains("192.0.2.7"));
+        }
+        machine.ok("OURS down wg0");
+        for reload in [&mut one, &mut other] {
+            assert!(reload.wait(seconds(20)).is_some(), "{}", reload.log());
+        }
+        assert_same(&untouched, &machine.state(), "before up, after down");
+    }
+}
+
 /// What commands have added stays: a key, a route.
 #[test]
 fn what_the_file_does_not_say_stays() {

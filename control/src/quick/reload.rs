@@ -138,7 +138,8 @@ fn addresses(config: &Config, present: &Present) -> Vec<Reversible> {
     steps.extend(goes_first.into_iter().map(delete));
     steps.extend(come.iter().map(|at| add(*at)));
     steps.extend(meanwhile.iter().map(|at| add(alone(at))));
-    steps.extend(goes.into_iter().map(delete));
+    // The first of a network last: taken back, it is the first again.
+    steps.extend(goes.into_iter().rev().map(delete));
     steps.extend(meanwhile.iter().map(|at| add(*at)));
     steps.extend(meanwhile.iter().map(|at| delete(alone(at))));
     if loses_ipv4(config, present)

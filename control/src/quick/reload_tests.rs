@@ -104,8 +104,8 @@ fn addresses_mtu_and_name_servers() {
         &system(),
         Ok("ip -6 address add fd00::2/64 dev wg0 <- ip -6 address delete fd00::2/64 dev wg0\n\
             ip -4 address add 10.0.0.2/32 dev wg0 <- ip -4 address delete 10.0.0.2/32 dev wg0\n\
-            ip -4 address delete 10.0.0.1/24 dev wg0 <- ip -4 address add 10.0.0.1/24 dev wg0\n\
             ip -4 address delete 10.0.0.2/24 dev wg0 <- ip -4 address add 10.0.0.2/24 dev wg0\n\
+            ip -4 address delete 10.0.0.1/24 dev wg0 <- ip -4 address add 10.0.0.1/24 dev wg0\n\
             ip -4 address add 10.0.0.2/24 dev wg0 <- ip -4 address delete 10.0.0.2/24 dev wg0\n\
             ip -4 address delete 10.0.0.2/32 dev wg0 <- ip -4 address add 10.0.0.2/32 dev wg0\n\
             ip link set mtu 1300 up dev wg0 <- ip link set mtu 1420 up dev wg0\n\

@@ -75,29 +75,67 @@ fn take_down(change: &Change, file: &File) -> Result<(), Failed> {
     result
 }
 
-/// It ends with its interface, or else by force.
-pub(super) fn end(engine: Option<Child>) {
-    let Some(mut engine) = engine else { return };
+/// An engine ends with its interface, and what was asked to ends soon; or else by force.
+pub(super) fn end(child: Option<Child>) {
+    let Some(mut child) = child else { return };
     let end = Instant::now() + PATIENCE;
-    while matches!(engine.try_wait(), Ok(None)) {
+    while matches!(child.try_wait(), Ok(None)) {
         if Instant::now() > end {
-            let _ = engine.kill();
+            let _ = child.kill();
         }
         thread::sleep(PAUSE);
     }
 }
 
-/// `adit reload`, which says itself what is wrong: the interface then stays as it is.
-fn reload(name: &str) {
-    service::reloading();
-    let reload = || {
-        let mut own = Command::new(env::current_exe()?);
-        programs::prepare(own.arg0("adit").args(["reload", "--", name])).status()
-    };
-    if let Err(error) = reload() {
-        wg::tell(format_args!("adit reload: {}", wg::reason(&error)));
+/// `adit reload`, which says itself what is wrong: the interface then stays as it is. It may take long, with names to look
+/// up, and whoever asks to end meanwhile is not kept waiting.
+#[derive(Default)]
+struct Reload {
+    running: Option<Child>,
+    /// Asked for while one runs, which may have read the file already.
+    is_wanted: bool,
+}
+
+impl Reload {
+    fn begin(&mut self, name: &str) {
+        if self.running.is_some() {
+            self.is_wanted = true;
+            return;
+        }
+        service::reloading();
+        let reload = || {
+            let mut own = Command::new(env::current_exe()?);
+            programs::prepare(own.arg0("adit").args(["reload", "--", name])).spawn()
+        };
+        match reload() {
+            Ok(child) => self.running = Some(child),
+            Err(error) => {
+                wg::tell(format_args!("adit reload: {}", wg::reason(&error)));
+                service::ready("");
+            }
+        }
     }
-    service::ready("");
+
+    /// To be called when a child has ended.
+    fn follow(&mut self, name: &str) {
+        if self.running.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None))) {
+            self.running = None;
+            service::ready("");
+            if std::mem::take(&mut self.is_wanted) {
+                self.begin(name);
+            }
+        }
+    }
+}
+
+impl Drop for Reload {
+    /// It takes back what it has done so far.
+    fn drop(&mut self) {
+        if let Some(child) = &self.running {
+            let _ = Signal::Terminate.send(child);
+        }
+        end(self.running.take());
+    }
 }
 
 /// What ends it.
@@ -108,6 +146,7 @@ struct Watch<'a> {
     signals: SignalFd,
     /// Who hangs up asks to end; without a terminal nobody can, and `SIGHUP` means what it means to services.
     has_terminal: bool,
+    reload: Reload,
 }
 
 impl<'a> Watch<'a> {
@@ -118,7 +157,8 @@ impl<'a> Watch<'a> {
         }
         let signals = SignalFd::new(&signals)?;
         let monitor = LinkMonitor::open(None, if_index(&file.interface)?)?;
-        Ok(Watch { engine, monitor, signals, has_terminal: io::stdin().is_terminal() })
+        let has_terminal = io::stdin().is_terminal();
+        Ok(Watch { engine, monitor, signals, has_terminal, reload: Reload::default() })
     }
 
     fn wait(&mut self, name: &str) -> io::Result<End> {
@@ -129,8 +169,8 @@ impl<'a> Watch<'a> {
         loop {
             while let Some(signal) = self.signals.read()? {
                 match signal {
-                    Signal::Hangup if !self.has_terminal => reload(name),
-                    Signal::Child => {}
+                    Signal::Hangup if !self.has_terminal => self.reload.begin(name),
+                    Signal::Child => self.reload.follow(name),
                     _ => return Ok(End::Asked),
                 }
             }

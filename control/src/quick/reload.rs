@@ -42,10 +42,13 @@ pub struct Present {
 /// What only bringing the interface down and up can change.
 pub type NotLive = &'static str;
 
-/// The mark that the device is to have: what the file says, else what it was given with its table for default routes.
+/// The mark that the device is to have: what the file says, else what it was given with its table for default routes, or
+/// perhaps by a command of the user's, whose rules depend on it.
 #[must_use]
 pub fn mark(config: &Config, file: Option<u32>, present: &Present, system: &System) -> u32 {
-    let stays = config.table.is_auto() && [false, true].iter().any(|v6| has_rules(*v6, system));
+    let has_commands = !config.pre_up.is_empty() || !config.post_up.is_empty();
+    let is_for_all = config.table.is_auto() && [false, true].iter().any(|v6| has_rules(*v6, system));
+    let stays = is_for_all || has_commands;
     file.unwrap_or(if stays { present.device.fwmark } else { 0 })
 }
 

@@ -169,6 +169,15 @@ fn a_tunnel_that_takes_all_traffic_keeps_its_mark_and_its_rules() {
 }
 
 #[test]
+fn a_mark_that_a_command_may_have_set_stays() {
+    let mut present = present("", "10.1.0.0/16");
+    present.device.fwmark = 7;
+    let mark = |interface: &str, file| mark(&configuration(interface, "").0, file, &present, &system());
+    assert_eq!([mark("", None), mark("PostUp = wg set %i fwmark 7", None)], [0, 7]);
+    assert_eq!(mark("PostUp = wg set %i fwmark 7", Some(5)), 5);
+}
+
+#[test]
 fn what_takes_down_and_up() {
     let (all, some) = (("", "0.0.0.0/0"), ("", "10.0.0.0/8"));
     check(some, all, &system(), Err("it is to take all traffic from now on, and has not so far"));

@@ -99,6 +99,32 @@ fn a_tunnel_for_all_traffic_keeps_its_rules() {
     );
 }
 
+/// What an interface that takes all traffic has is not what lies under it.
+#[test]
+fn an_mtu_that_is_worked_out_stays() {
+    needs!("netns", "tun", "wg", "unshare", "nft");
+    let draft = Draft::new();
+    let endpoint = "Endpoint = 203.0.113.1:5";
+    check(
+        &draft.file("Address = 10.0.0.1/24", [&format!("AllowedIPs = 0.0.0.0/0\n{endpoint}"), "", ""]),
+        &draft.file(
+            "Address = 10.0.0.1/24",
+            [&format!("AllowedIPs = 0.0.0.0/0\n{endpoint}"), "AllowedIPs = 10.5.0.0/16", ""],
+        ),
+    );
+}
+
+/// The kernel has an IPv6 address once, whatever its length.
+#[test]
+fn the_same_address_in_another_network() {
+    needs!("netns", "tun", "wg", "unshare");
+    let draft = Draft::new();
+    check(
+        &draft.file("Address = 10.0.0.1/24, fd00::1/64", ["AllowedIPs = 10.1.0.0/16, fd01::/64", "", ""]),
+        &draft.file("Address = 10.0.0.1/16, fd00::1/48", ["AllowedIPs = 10.1.0.0/16, fd01::/64", "", ""]),
+    );
+}
+
 #[test]
 fn what_cannot_be_changed_is_refused_and_nothing_is() {
     needs!("netns", "tun", "wg", "unshare", "nft");
@@ -140,6 +166,36 @@ fn what_cannot_be_changed_is_refused_and_nothing_is() {
     assert!(!fs::exists(machine.path("run/ran")).unwrap());
     machine.ok("OURS down wg0");
     assert_eq!(machine.resolv_conf(), RESOLV_CONF);
+}
+
+/// Whichever comes first: what one does the other neither takes for its own nor puts back.
+#[test]
+fn reloads_and_down_at_the_same_moment() {
+    needs!("netns", "tun", "wg", "unshare", "nft");
+    let draft = Draft::new();
+    let machine = Machine::new();
+    let untouched = machine.state();
+    let all = "AllowedIPs = 0.0.0.0/0";
+    for round in 0..8 {
+        machine.configure(&draft.file("Address = 10.0.0.1/24", [all, "", ""]));
+        machine.ok("OURS up wg0");
+        let changed = "Address = 10.0.0.2/24\nDNS = 192.0.2.7\nMTU = 1300";
+        machine.configure(&draft.file(changed, [all, "AllowedIPs = 10.9.0.0/16", ""]));
+        let reload = || machine.cmd("OURS reload wg0").spawn();
+        let (mut one, mut other) = (reload(), reload());
+        if round % 2 == 0 {
+            // Both have done the same, one after the other.
+            for reload in [&mut one, &mut other] {
+                assert!(reload.wait(seconds(20)).is_some_and(|status| status.success()), "{}", reload.log());
+            }
+            assert!(machine.resolv_conf().contains("192.0.2.7"));
+        }
+        machine.ok("OURS down wg0");
+        for reload in [&mut one, &mut other] {
+            assert!(reload.wait(seconds(20)).is_some(), "{}", reload.log());
+        }
+        assert_same(&untouched, &machine.state(), "before up, after down");
+    }
 }
 
 /// What commands have added stays: a key, a route.

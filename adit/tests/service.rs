@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
@@ -265,4 +265,29 @@ fn credentials() {
     let refused = up.run();
     assert_eq!(refused.code(), 1, "{}", refused.text());
     assert!(!machine.ns.has("wg0"));
+}
+
+/// Without a terminal, who hangs up asks for a reload. Names may take for ever, and nobody waits for them who asks to end.
+#[test]
+fn a_reload_that_takes_long_holds_up_nobody() {
+    needs!("netns", "tun", "unshare", "nft");
+    let service = Service::new(&full_tunnel(""));
+    let untouched = service.machine.state();
+    let up = service
+        .cmd(UP)
+        .env("WG_ENDPOINT_RESOLUTION_RETRIES", "infinity")
+        .stdin(File::open("/dev/null").unwrap());
+    let mut up = up.spawn();
+    assert!(service.heard().is_ok_and(|heard| heard.starts_with("READY=1")), "{}", up.log());
+    up.signal(Signal::SIGHUP);
+    assert!(service.heard().is_ok_and(|heard| heard.starts_with("RELOADING=1")));
+    assert!(service.heard().is_ok_and(|heard| heard.starts_with("READY=1")), "{}", up.log());
+    let lost = full_tunnel("").replace("peer.test", "nowhere.test");
+    service.machine.configure(&lost);
+    up.signal(Signal::SIGHUP);
+    assert!(service.heard().is_ok_and(|heard| heard.starts_with("RELOADING=1")));
+    up.expect_log("Trying again", seconds(60));
+    up.signal(Signal::SIGTERM);
+    ends(&mut up, 0);
+    assert_same(&untouched, &service.machine.state(), "before up, after the end");
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use adit_control::EndpointName;
 use adit_control::quick::dns::kept;
+use adit_net::netlink::if_index;
 use adit_net::{dns, resolve};
 use adit_proto::time::Instant;
 use rand_core::Rng as _;
@@ -30,6 +31,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// What was found longer ago than this was of other troubles.
 const FRESH: Duration = Duration::from_secs(90);
+/// Of the addresses of a name so many are tried; each is a question to the kernel, too, and some answers have thousands.
+const MAX_ADDRESSES: usize = 16;
 /// One name server that does not answer must not hold up all other names.
 const MAX_THREADS: usize = 4;
 
@@ -39,6 +42,8 @@ pub(crate) struct Name {
     /// Its addresses as last looked up, the families by turns.
     found: Vec<SocketAddr>,
     found_at: Instant,
+    /// What was left for one of these, and is none of them. It has its turn, too: the name may be what is out of date.
+    left: Option<SocketAddr>,
     next_lookup: Instant,
     pause: Duration,
     is_being_looked_up: bool,
@@ -52,6 +57,7 @@ impl Name {
             name,
             found: Vec::new(),
             found_at: Instant::default(),
+            left: None,
             next_lookup: Instant::default(),
             pause: FIRST_PAUSE,
             is_being_looked_up: false,
@@ -78,13 +84,20 @@ impl Name {
 
     fn looked_up(&mut self, addresses: Vec<SocketAddr>, now: Instant) {
         self.found = by_turns(addresses);
+        self.found.truncate(MAX_ADDRESSES);
         self.found_at = now;
+    }
+
+    /// The peer was heard, at whatever address it now has.
+    fn works(&mut self) {
+        self.pause = FIRST_PAUSE;
+        self.left = None;
     }
 
     /// The address to try after `current`, of those that can be reached. One lost packet is no reason to leave an address
     /// of the name; it is one to leave an address that is none.
     fn next(
-        &self,
+        &mut self,
         current: Option<SocketAddr>,
         unanswered: u32,
         now: Instant,
@@ -93,13 +106,21 @@ impl Name {
         if now.since(self.found_at) > FRESH {
             return None;
         }
-        let place = self.found.iter().position(|addr| Some(*addr) == current);
+        let is_found = |addr: &SocketAddr| self.found.contains(addr);
+        let all: Vec<_> =
+            self.found.iter().copied().chain(self.left.filter(|left| !is_found(left))).collect();
+        let place = all.iter().position(|addr| Some(*addr) == current);
         let patience = if place.is_some() { 2 } else { 1 };
         if unanswered < patience {
             return None;
         }
-        let (before, after) = self.found.split_at(place.map_or(0, |place| place + 1));
-        after.iter().chain(before).copied().filter(|addr| Some(*addr) != current).find(can_reach)
+        let (before, after) = all.split_at(place.map_or(0, |place| place + 1));
+        let next =
+            after.iter().chain(before).copied().filter(|addr| Some(*addr) != current).find(can_reach)?;
+        if place.is_none() {
+            self.left = current;
+        }
+        Some(next)
     }
 }
 
@@ -123,24 +144,24 @@ impl Device {
         let (unanswered, current) = (session.unanswered_initiations(), session.endpoint().map(|at| at.addr));
         drop(session);
         if unanswered == 0 {
-            name.pause = FIRST_PAUSE;
-            return;
+            return name.works();
         }
         let fwmark = self.fwmark.load(Relaxed);
+        let own = self.resolver.interface.get().and_then(|interface| if_index(interface).ok());
         let can_reach = |addr: &SocketAddr| {
-            // An error tells nothing; the send will.
-            self.route_lookup.locked().route(addr.ip(), None, fwmark).map_or(true, |route| route.is_some())
+            let route = self.route_lookup.locked().route(addr.ip(), None, fwmark);
+            // What is sent into the tunnel itself goes round in it. An error tells nothing; the send will.
+            route.map_or(true, |route| route.is_some_and(|route| Some(route.ifindex) != own))
         };
         let next = name.next(current, unanswered, now, can_reach);
-        let shown = name.name.to_string();
         self.begin_lookup(peer, name, now);
-        drop(slot);
-        if let Some(addr) = next {
-            let mut session = peer.session.locked();
-            if session.unanswered_initiations() > 0 {
-                log::info!("{peer}: does not answer; trying {addr}, which is an address of {shown}");
-                session.set_endpoint(Endpoint::configured(addr));
-            }
+        // With the name still locked: whoever sets another endpoint does so before or after this, name and address both.
+        let mut session = peer.session.locked();
+        if let Some(addr) = next
+            && session.unanswered_initiations() > 0
+        {
+            log::info!("{peer}: does not answer; trying {addr} for {}", name.name);
+            session.set_endpoint(Endpoint::configured(addr));
         }
     }
 
@@ -207,6 +228,11 @@ fn look_up_next(waiting: &Mutex<Waiting>) -> bool {
         return false;
     };
     drop(locked);
+    let is_wanted = |slot: &Option<Name>| slot.as_ref().is_some_and(|current| current.is(&request.name));
+    // Those that nobody wants any more must not hold up the others.
+    if request.peer.is_removed() || !is_wanted(&request.peer.name.locked()) {
+        return true;
+    }
     let result = look_up(&request);
     let Request { peer, name, .. } = request;
     let mut slot = peer.name.locked();
@@ -323,6 +349,23 @@ mod tests {
     }
 
     #[test]
+    fn names_that_nobody_wants_any_more_are_not_looked_up() {
+        let peer = Arc::new(Peer::new(PublicKey::new([1; 32]), 1, Timestamps::default()));
+        let ask = |is_removed: bool, current: &str| {
+            peer.is_removed.store(is_removed, Relaxed);
+            *peer.name.locked() = Some(Name::new(current.parse().unwrap()));
+            let (peer, name) = (peer.clone(), "localhost:5".parse().unwrap());
+            let names = [Request { peer: peer.clone(), name, fwmark: 0, interface: String::new() }].into();
+            assert!(look_up_next(&Mutex::new(Waiting { names, threads: 1 })));
+            let slot = peer.name.locked();
+            !slot.as_ref().unwrap().found.is_empty()
+        };
+        assert!(ask(false, "localhost:5"));
+        assert!(!ask(false, "localhost:6"));
+        assert!(!ask(true, "localhost:5"));
+    }
+
+    #[test]
     fn the_families_take_turns() {
         let [a, b, c] = ["192.0.2.1:1", "192.0.2.2:1", "192.0.2.3:1"].map(addr);
         let [x, y] = ["[2001:db8::1]:1", "[2001:db8::2]:1"].map(addr);
@@ -343,10 +386,13 @@ mod tests {
             current = name.next(current, 2, NOW, |_| true);
             current.unwrap()
         });
-        assert_eq!(tried, [a, x, b, a, x]);
+        assert_eq!(tried, [a, x, b, old, a]);
+        name.works();
         assert_eq!(name.next(Some(a), 2, NOW, SocketAddr::is_ipv4), Some(b));
         assert_eq!(name.next(Some(a), 2, NOW, |_| false), None);
         assert_eq!(name.next(None, 1, NOW, |_| true), Some(a));
+        name.looked_up(vec![a; 5000], NOW);
+        assert_eq!(name.found.len(), MAX_ADDRESSES);
         name.looked_up(vec![a], NOW);
         assert_eq!(name.next(Some(a), 9, NOW, |_| true), None, "there is no other");
     }

@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Child, Command};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
@@ -133,6 +133,15 @@ impl Signal {
     #[must_use]
     pub fn exit_code(self) -> u8 {
         128 + self.to_nix() as u8
+    }
+
+    /// Sends it to a child that has not been waited for.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM`, to one that has become somebody else.
+    pub fn send(self, child: &Child) -> io::Result<()> {
+        Ok(signal::kill(Pid::from_raw(child.id() as i32), self.to_nix())?)
     }
 
     /// Whether this process was started so that the signal does nothing to it, as `nohup` starts programs.

@@ -34,9 +34,9 @@ enum End {
 pub(super) fn stay(change: &Change, file: &File, mut engine: Option<Child>) -> Result<(), Failed> {
     let failed = |error: io::Error| Failed::because(wg::reason(&error));
     let interface = &file.interface;
-    let end = Watch::new(file, engine.as_mut()).and_then(|mut watch| {
+    let end = Watch::new(file, &change.which.name, engine.as_mut()).and_then(|mut watch| {
         service::ready(&is_up(interface));
-        watch.wait(&change.which.name, interface)
+        watch.wait()
     });
     service::stopping();
     let result = match end {
@@ -75,33 +75,78 @@ fn take_down(change: &Change, file: &File) -> Result<(), Failed> {
     result
 }
 
-/// It ends with its interface, or else by force.
-pub(super) fn end(engine: Option<Child>) {
-    let Some(mut engine) = engine else { return };
+/// An engine ends with its interface, and what was asked to ends soon; or else by force.
+pub(super) fn end(child: Option<Child>) {
+    let Some(mut child) = child else { return };
     let end = Instant::now() + PATIENCE;
-    while matches!(engine.try_wait(), Ok(None)) {
+    while matches!(child.try_wait(), Ok(None)) {
         if Instant::now() > end {
-            let _ = engine.kill();
+            let _ = child.kill();
         }
         thread::sleep(PAUSE);
     }
 }
 
-/// `adit reload`, which says itself what is wrong: the interface then stays as it is.
-fn reload(name: &str, interface: &str) {
-    service::reloading();
-    let reload = || {
-        let mut own = Command::new(env::current_exe()?);
-        programs::prepare(own.arg0("adit").args(["reload", "--", name])).status()
-    };
-    if let Err(error) = reload() {
-        wg::tell(format_args!("adit reload: {}", wg::reason(&error)));
-    }
-    service::ready(&is_up(interface));
-}
-
+/// What a service manager shows.
 fn is_up(interface: &str) -> String {
     format!("{interface} is up")
+}
+
+/// `adit reload`, which says itself what is wrong: the interface then stays as it is. It may take long, with names to look
+/// up, and whoever asks to end meanwhile is not kept waiting.
+struct Reload<'a> {
+    /// As the interface was named.
+    name: &'a str,
+    interface: &'a str,
+    running: Option<Child>,
+    /// Asked for while one runs, which may have read the file already.
+    is_wanted: bool,
+}
+
+impl<'a> Reload<'a> {
+    fn new(name: &'a str, interface: &'a str) -> Self {
+        Reload { name, interface, running: None, is_wanted: false }
+    }
+
+    fn begin(&mut self) {
+        if self.running.is_some() {
+            self.is_wanted = true;
+            return;
+        }
+        service::reloading();
+        let reload = || {
+            let mut own = Command::new(env::current_exe()?);
+            programs::prepare(own.arg0("adit").args(["reload", "--", self.name])).spawn()
+        };
+        match reload() {
+            Ok(child) => self.running = Some(child),
+            Err(error) => {
+                wg::tell(format_args!("adit reload: {}", wg::reason(&error)));
+                service::ready(&is_up(self.interface));
+            }
+        }
+    }
+
+    /// To be called when a child has ended.
+    fn follow(&mut self) {
+        if self.running.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None))) {
+            self.running = None;
+            service::ready(&is_up(self.interface));
+            if std::mem::take(&mut self.is_wanted) {
+                self.begin();
+            }
+        }
+    }
+}
+
+impl Drop for Reload<'_> {
+    /// It takes back what it has done so far.
+    fn drop(&mut self) {
+        if let Some(child) = &self.running {
+            let _ = Signal::Terminate.send(child);
+        }
+        end(self.running.take());
+    }
 }
 
 /// What ends it.
@@ -112,20 +157,22 @@ struct Watch<'a> {
     signals: SignalFd,
     /// Who hangs up asks to end; without a terminal nobody can, and `SIGHUP` means what it means to services.
     has_terminal: bool,
+    reload: Reload<'a>,
 }
 
 impl<'a> Watch<'a> {
-    fn new(file: &File, engine: Option<&'a mut Child>) -> io::Result<Watch<'a>> {
+    fn new(file: &'a File, name: &'a str, engine: Option<&'a mut Child>) -> io::Result<Watch<'a>> {
         let mut signals = vec![Signal::Terminate, Signal::Interrupt, Signal::Child];
         if !Signal::Hangup.is_ignored()? {
             signals.push(Signal::Hangup);
         }
         let signals = SignalFd::new(&signals)?;
         let monitor = LinkMonitor::open(None, if_index(&file.interface)?)?;
-        Ok(Watch { engine, monitor, signals, has_terminal: io::stdin().is_terminal() })
+        let has_terminal = io::stdin().is_terminal();
+        Ok(Watch { engine, monitor, signals, has_terminal, reload: Reload::new(name, &file.interface) })
     }
 
-    fn wait(&mut self, name: &str, interface: &str) -> io::Result<End> {
+    fn wait(&mut self) -> io::Result<End> {
         let poller = Poller::new()?;
         poller.add(&self.signals, 0, Interest::Read)?;
         poller.add(&self.monitor, 1, Interest::Read)?;
@@ -133,8 +180,8 @@ impl<'a> Watch<'a> {
         loop {
             while let Some(signal) = self.signals.read()? {
                 match signal {
-                    Signal::Hangup if !self.has_terminal => reload(name, interface),
-                    Signal::Child => {}
+                    Signal::Hangup if !self.has_terminal => self.reload.begin(),
+                    Signal::Child => self.reload.follow(),
                     _ => return Ok(End::Asked),
                 }
             }

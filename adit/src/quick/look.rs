@@ -8,7 +8,7 @@ use adit_control::quick::dns::{Manager, made_for};
 use adit_control::quick::reload::Present;
 use adit_control::quick::{Firewall, Remains, Rule, System};
 use adit_control::{Get, Prefix};
-use adit_net::netlink::{self, Config, Entry, RouteLookup, if_index};
+use adit_net::netlink::{self, Config, Entry, Route, RouteLookup, if_index};
 
 use super::{Failed, programs, record, resolv_conf};
 use crate::wg;
@@ -38,7 +38,7 @@ fn read_system(interface: &str, device: &Get) -> io::Result<System> {
         rules: config.rules()?.into_iter().filter_map(rule).collect(),
         used_tables: routes.iter().map(|entry| entry.table).collect(),
         own_tables: own_tables.map(|entry| entry.table).collect(),
-        endpoint_mtus: endpoint_mtus(&mut config, device)?,
+        endpoint_mtus: endpoint_mtus(&mut config, device, own)?,
         default_mtu,
         addresses: addresses.into_iter().map(|(ip, _)| ip).collect(),
         covered: covered.filter_map(|entry| Prefix::new(entry.destination, entry.prefix_len)).collect(),
@@ -97,8 +97,10 @@ pub(super) fn is_tunnel(interface: &str) -> bool {
     matches!(kind().ok().flatten().as_deref(), Some("tun" | "wireguard"))
 }
 
-fn endpoint_mtus(config: &mut Config, device: &Get) -> io::Result<Vec<u32>> {
+/// Of the ways under the interface `own`: where that takes all traffic, only packets with the device's mark get past it.
+fn endpoint_mtus(config: &mut Config, device: &Get, own: Option<u32>) -> io::Result<Vec<u32>> {
     let mut lookup = RouteLookup::open()?;
+    let is_past = |route: &Route| Some(route.ifindex) != own;
     let mut mtus = Vec::new();
     for endpoint in device.peers.iter().filter_map(|peer| peer.endpoint) {
         // An address of one link is not found without saying which.
@@ -106,7 +108,8 @@ fn endpoint_mtus(config: &mut Config, device: &Get) -> io::Result<Vec<u32>> {
             continue;
         }
         // A family that the kernel does not have has no routes.
-        let route = lookup.route(endpoint.ip(), None, 0).ok().flatten();
+        let mut way = |mark| lookup.route(endpoint.ip(), None, mark).ok().flatten().filter(is_past);
+        let route = way(0).or_else(|| way(device.fwmark));
         mtus.extend(route.and_then(|route| mtu(config, route.mtu, Some(route.ifindex))));
     }
     Ok(mtus)

@@ -7,6 +7,7 @@ mod credentials;
 mod engine;
 pub(crate) mod file;
 mod foreground;
+mod lock;
 mod look;
 mod programs;
 mod record;
@@ -28,6 +29,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use self::engine::Engine;
 use self::file::File;
+use self::lock::Lock;
 use self::run::Runner;
 use crate::cli::Program;
 use crate::wg;
@@ -254,11 +256,14 @@ fn take_down(file: &File, dry_run: bool) -> Result<(), Failed> {
     if is_up && begun.is_err() {
         return begun;
     }
+    // What a reload would put there meanwhile would stay. Where there is no lock to be had, it has to go all the same.
+    let lock = Lock::of_interface(interface).ok();
     let removed = run(&removal(file)?);
     // Whatever else has failed: it is not asked for again, and neither are the user's commands.
     if if_index(interface).is_err() {
         record::forget(interface);
     }
+    drop(lock);
     run(&end).and(removed).and(begun)
 }
 

@@ -1,14 +1,15 @@
 //! Applying a file that has changed to an interface that is up.
 
-use adit_control::Set;
 use std::time::SystemTime;
 
 use adit_control::conf;
 use adit_control::quick::reload::{self, Present};
 use adit_control::quick::{Step, plan};
+use adit_control::{Get, Set};
 use adit_net::resolve::lookup;
 
 use super::file::File;
+use super::lock::Lock;
 use super::run::{self, Runner};
 use super::{Change, Failed, get, is_device, look};
 use crate::wg;
@@ -25,9 +26,16 @@ pub(super) fn reload(change: &Change) -> Result<(), Failed> {
     }
     let mut runner = Runner::new(&file)?;
     // Before anything else: it may take long, and fail.
-    let set = runner.look_up(draft)?;
+    let mut set = runner.look_up(draft)?;
+    leave_what_works(&mut set, &get(interface)?);
+    // From here on nobody else changes it or takes it down.
+    let lock = (!change.dry_run).then(|| Lock::of_interface(interface)).transpose();
+    let lock = lock.map_err(|error| {
+        Failed::because(format_args!("`{interface}' cannot be locked: {}", wg::reason(&error)))
+    })?;
     let device = get(interface)?;
-    let mut wanted = plan::predicted(&set);
+    // The mark that it has now is what gets past it.
+    let mut wanted = Get { fwmark: device.fwmark, ..plan::predicted(&set) };
     let system = look::system(interface, &wanted)?;
     let present = look::present(interface, device, config)?;
     wanted.fwmark = reload::mark(config, set.fwmark, &present, &system);
@@ -48,16 +56,16 @@ pub(super) fn reload(change: &Change) -> Result<(), Failed> {
         run::show(interface, &steps);
         return Ok(());
     }
-    let mut change = difference(set, wanted.fwmark, &present);
-    leave_what_works(&mut change, &present);
-    runner.synchronize_with(change);
-    runner.all_or_nothing(|runner| runner.run_reversible(steps))
+    runner.synchronize_with(difference(set, wanted.fwmark, &present));
+    let done = runner.all_or_nothing(|runner| runner.run_reversible(steps));
+    drop(lock);
+    done
 }
 
 /// Of a name's addresses the one that works stays, whichever comes first today.
-fn leave_what_works(change: &mut Set, Present { device, .. }: &Present) {
+fn leave_what_works(set: &mut Set, device: &Get) {
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
-    for section in &mut change.peers {
+    for section in &mut set.peers {
         let peer = device.peers.iter().find(|peer| peer.public_key == section.public_key);
         let Some((peer, name)) = peer.zip(section.endpoint_name.as_ref()) else { continue };
         let is_alive = peer.last_handshake.is_some_and(|(at, _)| now.saturating_sub(at) < SESSION);

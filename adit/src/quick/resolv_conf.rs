@@ -3,14 +3,14 @@
 //! What was there is kept under another name, itself and not its content: a symbolic link stays one. In a container it is
 //! often mounted, and can neither be moved nor replaced; then the content is what is kept and put back.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use adit_control::quick::dns::{kept, kept_for, made_for};
-use adit_device::uapi::DIRECTORY;
 
+use super::lock::Lock;
 use crate::replace::{BESIDE, replace};
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -35,7 +35,8 @@ fn is_made_for(path: &Path, interface: &str) -> bool {
 }
 
 pub(super) fn set(interface: &str, content: &str) -> io::Result<()> {
-    let _lock = Lock::take()?;
+    // Interfaces come and go one after the other, as far as this file is concerned.
+    let _lock = Lock::take("resolv.conf")?;
     let own = PathBuf::from(kept(interface));
     // What an earlier try has left is the one to come back.
     if !(is_kept_for(interface) && is_ours(interface)) {
@@ -85,7 +86,7 @@ fn is_mounted(error: &io::Error) -> bool {
 /// Takes back what was done for an interface. If another one came later, the file is that one's, and what was kept for this
 /// interface is what was kept for that one from now on. A file that somebody else has put there meanwhile stays.
 pub(super) fn restore(interface: &str) -> io::Result<()> {
-    let _lock = Lock::take()?;
+    let _lock = Lock::take("resolv.conf")?;
     let own = PathBuf::from(kept(interface));
     let resolv_conf = PathBuf::from(RESOLV_CONF);
     let replaced = [resolv_conf.clone()].into_iter().chain(others(interface)?);
@@ -116,34 +117,6 @@ fn put_back(own: &Path, place: &Path) -> io::Result<()> {
         }
         // Two names of one file stay, both.
         result => result.and_then(|()| ignore_absence(fs::remove_file(own))),
-    }
-}
-
-/// Interfaces come and go one after the other, as far as `/etc/resolv.conf` is concerned.
-struct Lock {
-    path: PathBuf,
-    _file: File,
-}
-
-impl Lock {
-    fn take() -> io::Result<Lock> {
-        fs::create_dir_all(DIRECTORY)?;
-        let path = Path::new(DIRECTORY).join("resolv.conf.lock");
-        loop {
-            // Who cannot open it cannot hold it.
-            let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
-            file.lock()?;
-            // Whoever held it has removed it; only the file that has the name now is the lock.
-            if fs::metadata(&path).is_ok_and(|now| file.metadata().is_ok_and(|own| own.ino() == now.ino())) {
-                return Ok(Lock { path, _file: file });
-            }
-        }
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
     }
 }
 

@@ -42,10 +42,13 @@ pub struct Present {
 /// What only bringing the interface down and up can change.
 pub type NotLive = &'static str;
 
-/// The mark that the device is to have: what the file says, else what it was given with its table for default routes.
+/// The mark that the device is to have: what the file says, else what it was given with its table for default routes, or
+/// perhaps by a command of the user's, whose rules depend on it.
 #[must_use]
 pub fn mark(config: &Config, file: Option<u32>, present: &Present, system: &System) -> u32 {
-    let stays = config.table.is_auto() && [false, true].iter().any(|v6| has_rules(*v6, system));
+    let has_commands = !config.pre_up.is_empty() || !config.post_up.is_empty();
+    let is_for_all = config.table.is_auto() && [false, true].iter().any(|v6| has_rules(*v6, system));
+    let stays = is_for_all || has_commands;
     file.unwrap_or(if stays { present.device.fwmark } else { 0 })
 }
 
@@ -110,8 +113,9 @@ fn check_family(
     }
 }
 
-/// Changes the addresses. Two things of the kernel's are in the way: with the first IPv4 address of a network go the others
+/// Changes the addresses. Three things of the kernel's are in the way: with the first IPv4 address of a network go the others
 /// of it, and with the last of all go the routes. So addresses that share a network with one that goes stand alone meanwhile.
+/// And an IPv6 address is there once, whatever its network's length, so that it has to go before it comes again.
 fn addresses(config: &Config, present: &Present) -> Vec<Reversible> {
     let wanted = |at: &Place| config.addresses.iter().any(|own| (own.ip, own.prefix_len) == *at);
     let gone: Vec<Place> = present.addresses.iter().copied().filter(|at| !wanted(at)).collect();
@@ -122,14 +126,23 @@ fn addresses(config: &Config, present: &Present) -> Vec<Reversible> {
     let places = config.addresses.iter().map(|address| (address.ip, address.prefix_len));
     let (meanwhile, come): (Vec<Place>, Vec<Place>) =
         places.filter(|at| !present.addresses.contains(at) || shares(*at)).partition(|at| shares(*at));
-    let goes = present.addresses.iter().copied().filter(|at| !wanted(at) || shares(*at));
+    let is_in_the_way =
+        |(ip, _): &Place| ip.is_ipv6() && config.addresses.iter().any(|address| address.ip == *ip);
+    let (goes_first, goes): (Vec<Place>, Vec<Place>) = present
+        .addresses
+        .iter()
+        .copied()
+        .filter(|at| !wanted(at) || shares(*at))
+        .partition(|at| is_in_the_way(at));
     let alone = |(ip, _): &Place| (*ip, 32);
     let mut steps: Vec<Reversible> = Vec::new();
     // One that stands alone anyway has nobody to go along with.
     let meanwhile: Vec<Place> = meanwhile.into_iter().filter(|at| alone(at) != *at).collect();
+    steps.extend(goes_first.into_iter().map(delete));
     steps.extend(come.iter().map(|at| add(*at)));
     steps.extend(meanwhile.iter().map(|at| add(alone(at))));
-    steps.extend(goes.map(delete));
+    // The first of a network last: taken back, it is the first again.
+    steps.extend(goes.into_iter().rev().map(delete));
     steps.extend(meanwhile.iter().map(|at| add(*at)));
     steps.extend(meanwhile.iter().map(|at| delete(alone(at))));
     if loses_ipv4(config, present)

@@ -104,8 +104,8 @@ fn addresses_mtu_and_name_servers() {
         &system(),
         Ok("ip -6 address add fd00::2/64 dev wg0 <- ip -6 address delete fd00::2/64 dev wg0\n\
             ip -4 address add 10.0.0.2/32 dev wg0 <- ip -4 address delete 10.0.0.2/32 dev wg0\n\
-            ip -4 address delete 10.0.0.1/24 dev wg0 <- ip -4 address add 10.0.0.1/24 dev wg0\n\
             ip -4 address delete 10.0.0.2/24 dev wg0 <- ip -4 address add 10.0.0.2/24 dev wg0\n\
+            ip -4 address delete 10.0.0.1/24 dev wg0 <- ip -4 address add 10.0.0.1/24 dev wg0\n\
             ip -4 address add 10.0.0.2/24 dev wg0 <- ip -4 address delete 10.0.0.2/24 dev wg0\n\
             ip -4 address delete 10.0.0.2/32 dev wg0 <- ip -4 address add 10.0.0.2/32 dev wg0\n\
             ip link set mtu 1300 up dev wg0 <- ip link set mtu 1420 up dev wg0\n\
@@ -117,6 +117,20 @@ fn addresses_mtu_and_name_servers() {
         ("", ""),
         &system(),
         Ok("resolvconf -d wg0 -f <- resolvconf -a wg0 -m 0 -x\nwg syncconf wg0 /dev/fd/63\n"),
+    );
+}
+
+#[test]
+fn an_ipv6_address_cannot_be_there_twice() {
+    check(
+        ("Address = 10.0.0.1/24, fd00::1/64", ""),
+        ("Address = 10.0.0.1/16, fd00::1/48", ""),
+        &system(),
+        Ok("ip -6 address delete fd00::1/64 dev wg0 <- ip -6 address add fd00::1/64 dev wg0\n\
+            ip -4 address add 10.0.0.1/16 dev wg0 <- ip -4 address delete 10.0.0.1/16 dev wg0\n\
+            ip -6 address add fd00::1/48 dev wg0 <- ip -6 address delete fd00::1/48 dev wg0\n\
+            ip -4 address delete 10.0.0.1/24 dev wg0 <- ip -4 address add 10.0.0.1/24 dev wg0\n\
+            wg syncconf wg0 /dev/fd/63\n"),
     );
 }
 
@@ -152,6 +166,15 @@ fn a_tunnel_that_takes_all_traffic_keeps_its_mark_and_its_rules() {
     let older = System { firewall: Firewall::Iptables, ..full() };
     let refused = Err("its addresses are others, and rules of iptables name them");
     check(all, ("Address = 10.0.0.9/24", "0.0.0.0/0"), &older, refused);
+}
+
+#[test]
+fn a_mark_that_a_command_may_have_set_stays() {
+    let mut present = present("", "10.1.0.0/16");
+    present.device.fwmark = 7;
+    let mark = |interface: &str, file| mark(&configuration(interface, "").0, file, &present, &system());
+    assert_eq!([mark("", None), mark("PostUp = wg set %i fwmark 7", None)], [0, 7]);
+    assert_eq!(mark("PostUp = wg set %i fwmark 7", Some(5)), 5);
 }
 
 #[test]

@@ -113,9 +113,12 @@ pub(crate) fn without_keys(line: &str) -> String {
     format!("{}{HIDDEN}{comment}", &body[..=name.len()])
 }
 
+/// Also without what is between the characters of UTF-16, and cannot be seen.
 fn squeezed(text: &str) -> Zeroizing<String> {
     let mut out = Zeroizing::new(String::with_capacity(text.len()));
-    out.extend(text.chars().filter(|char| !is_space(*char)));
+    let is_seen =
+        |char: &char| !is_space(*char) && !char.is_control() && *char != char::REPLACEMENT_CHARACTER;
+    out.extend(text.chars().filter(is_seen));
     out
 }
 
@@ -173,6 +176,11 @@ mod tests {
             (key.to_owned(), "(hidden)"),
             (format!("[Interface] PrivateKey = {key}"), "(hidden)"),
             (format!("Foo = 1 # PrivateKey = {start}"), "Foo = 1 # (hidden)"),
+            (
+                format!("PrivateKey={key}").chars().flat_map(|char| [char, '\0']).collect(),
+                "PrivateKey = (hidden)",
+            ),
+            (format!("Key {key}").chars().flat_map(|char| ['\u{fffd}', char]).collect(), "(hidden)"),
         ] {
             assert_eq!(without_keys(&line), shown, "{line}");
         }

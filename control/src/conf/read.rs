@@ -153,7 +153,7 @@ impl Reader {
             None if self.section == Section::Unknown => return Ok(()),
             None => {
                 let fault = self.unrecognized(line);
-                if text.trim_start_matches(BYTE_ORDER_MARK).starts_with('[') {
+                if text.trim_start_matches(|char: char| !char.is_ascii_graphic()).starts_with('[') {
                     self.section = Section::Unknown;
                 }
                 return Err(fault);
@@ -218,6 +218,9 @@ impl Reader {
             _ if text.starts_with(BYTE_ORDER_MARK) => {
                 "the file starts with a byte order mark: save it without one"
             }
+            _ if line.number() == 1 && text.starts_with(UTF_16) => {
+                "the file is in UTF-16, or no text at all: save it as UTF-8"
+            }
             _ if has_no_value && (is(&INTERFACE) || is(&PEER)) => "expected a value behind =",
             Section::None if is(&INTERFACE) => "this key belongs below [Interface], which is missing",
             Section::None if is(&PEER) => "this key belongs below [Peer], which is missing",
@@ -257,6 +260,8 @@ impl Reader {
 }
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
+/// What the byte order mark of UTF-16 is read as.
+const UTF_16: &str = "\u{fffd}\u{fffd}";
 const INTERFACE: [&str; 3] = ["PrivateKey", "ListenPort", "FwMark"];
 const PEER: [&str; 5] = ["PublicKey", "PresharedKey", "AllowedIPs", "Endpoint", "PersistentKeepalive"];
 /// What wg-quick takes out before `wg` sees a file.

@@ -191,3 +191,20 @@ fn a_heading_is_one_error() {
         assert_eq!(lines, [1, 7], "{heading}");
     }
 }
+
+/// As an editor may save it: said once, and without the key.
+#[test]
+fn a_file_in_utf_16() {
+    let text = format!("\u{feff}[Interface]\r\nPrivateKey = {KEY}\r\n[Peer]\r\nPublicKey = {KEY}\r\n");
+    for bytes in [u16::to_le_bytes, u16::to_be_bytes] {
+        let content: Vec<u8> = text.encode_utf16().flat_map(bytes).collect();
+        let errors = errors(&content);
+        assert!(errors.len() == 1 && errors[0].hint.contains("UTF-16"), "{errors:?}");
+        // Without a mark each line is wrong.
+        for error in super::errors(&content[2..]) {
+            let shown: String =
+                error.display("x").to_string().chars().filter(char::is_ascii_graphic).collect();
+            assert!(!shown.contains(&KEY[..8]), "{shown}");
+        }
+    }
+}

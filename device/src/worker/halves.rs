@@ -15,6 +15,7 @@ mod traffic;
 use std::io;
 use std::net::Ipv4Addr;
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 
 use adit_net::poll::{Events, Interest, Poller};
@@ -59,8 +60,19 @@ pub fn with<R>(
     workers: NonZeroUsize,
     measure: impl FnOnce(Sending<'_>, Receiving<'_>) -> R,
 ) -> io::Result<R> {
-    let helper = |device: &Device, number| help(device, number).expect("a worker can wait");
-    with_helpers(peers, workers, helper, measure)
+    let started = AtomicUsize::new(0);
+    let helper = |device: &Device, number| {
+        let waiting = Waits::new(device, number);
+        started.fetch_add(1, SeqCst);
+        waiting.and_then(|waiting| help(device, number, waiting)).expect("a worker can wait");
+    };
+    with_helpers(peers, workers, helper, |sending, receiving| {
+        // What a thread does at its start is not to be measured.
+        while started.load(SeqCst) < 2 * (workers.get() - 1) {
+            thread::yield_now();
+        }
+        measure(sending, receiving)
+    })
 }
 
 fn with_helpers<R>(
@@ -84,18 +96,29 @@ fn with_helpers<R>(
     })
 }
 
+/// What a helper waits with.
+struct Waits {
+    poller: Poller,
+    events: Events,
+}
+
+impl Waits {
+    fn new(device: &Device, number: usize) -> io::Result<Self> {
+        let poller = Poller::new()?;
+        poller.add(&device.crew.member(number).waker, 0, Interest::Read)?;
+        Ok(Waits { poller, events: Events::with_capacity(1) })
+    }
+}
+
 /// What a worker without anything of its own does: it seals and opens for the others, until the device ends.
-fn help(device: &Device, number: usize) -> io::Result<()> {
-    let (crew, poller) = (&device.crew, Poller::new()?);
-    let waker = &crew.member(number).waker;
-    poller.add(waker, 0, Interest::Read)?;
-    let mut events = Events::with_capacity(1);
+fn help(device: &Device, number: usize, Waits { poller, mut events }: Waits) -> io::Result<()> {
+    let crew = &device.crew;
     while !device.is_ending() {
         while crew.help(device, number) {}
         crew.sleeps(number);
         poller.wait(&mut events, None)?;
         crew.awakes(number);
-        waker.clear();
+        crew.member(number).waker.clear();
     }
     Ok(())
 }

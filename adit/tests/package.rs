@@ -154,6 +154,8 @@ const CONF: &str = "[Interface]\nAddress = 10.7.0.1/24\n\
 const PEER: &str =
     "[Peer]\nPublicKey = O/KPIQT6MI4Q1fmNEVZGKjlUlhXKJFNb+Jr2hTy1Ngs=\nAllowedIPs = 0.0.0.0/0\n";
 
+const ASK_METRICS: &str = r#"perl -MIO::Socket::UNIX -e '$s = IO::Socket::UNIX->new("/run/adit/metrics.sock") or die $!; print $s "GET /metrics HTTP/1.1\r\n\r\n"; print <$s>'"#;
+
 /// With systemd, in the virtual machine: nothing else shows that the sandbox leaves what is needed.
 #[test]
 #[ignore = "a minute or two until Debian has booted without hardware acceleration"]
@@ -179,6 +181,9 @@ fn services() {
         }
     };
 
+    // Metrics are there before anything else, and end last.
+    vm.ok("systemctl start adit-metrics || { journalctl -u adit-metrics; false; }");
+
     // It comes up: full tunnel, rules of nftables, a setting in /proc/sys, a command of the user's.
     vm.ok("systemctl start adit@wg0 || { journalctl -u adit@wg0; false; }");
     vm.ok("wg show wg0 peers | grep O/KPIQ && ip rule | grep suppress && nft list ruleset | grep wg0");
@@ -189,6 +194,13 @@ fn services() {
         assert!(status.contains(line), "{status}");
     }
     assert!(vm.ok("adit status wg0").contains("queues: 4"));
+    let metrics = vm.ok(ASK_METRICS);
+    assert!(metrics.contains("wireguard_interface_answered{interface=\"wg0\"} 1"), "{metrics}");
+    if vm.run("ip link add wg9 type wireguard").0 == 0 {
+        let metrics = vm.ok(ASK_METRICS);
+        assert!(metrics.contains("interface=\"wg9\",engine=\"kernel\""), "{metrics}");
+        vm.ok("ip link delete wg9");
+    }
 
     // Whatever dies, nothing stays, and it starts again.
     vm.ok("kill -KILL $(cat /proc/$(systemctl show -P MainPID adit@wg0)/task/*/children)");
@@ -205,6 +217,10 @@ fn services() {
     vm.ok("systemctl stop adit@wg0 && ! ip link show wg0 && ! ip rule | grep suppress");
     assert_eq!(vm.ok("nft list ruleset; cat /proc/sys/net/ipv4/conf/all/src_valid_mark"), "0\n");
     vm.ok("! systemctl is-active adit@wg0.path && ! systemctl is-failed adit@wg0");
+
+    // Nor of the sockets of those that were killed.
+    assert!(!vm.ok(ASK_METRICS).contains("interface=\"wg"));
+    vm.ok("systemctl stop adit-metrics && ! systemctl is-failed adit-metrics && ! test -e /run/adit");
 
     // The key alone as a credential, encrypted.
     vm.ok(

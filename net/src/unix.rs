@@ -4,7 +4,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ use nix::sys::time::{TimeVal, TimeValLike};
 ///
 /// `EADDRINUSE` if `path` exists; those of `bind(2)`, `listen(2)` and `link(2)`.
 pub fn bind_private(path: &Path) -> io::Result<UnixListener> {
+    // A name that is too long for those who connect would do for link(2).
+    SocketAddr::from_pathname(path)?;
     let first = path.with_file_name(format!(".{}", std::process::id()));
     let _ = fs::remove_file(&first);
     let previous = umask(Mode::from_bits_truncate(0o177));

@@ -105,7 +105,7 @@ fn help(device: &Device, number: usize, ready: Ready) -> io::Result<()> {
         crew.sleeps(number);
         poller.wait(&mut events, None)?;
         crew.awakes(number);
-        waker.clear();
+        crew.member(number).waker.clear();
     }
     Ok(())
 }

@@ -25,8 +25,11 @@ It runs until it is told to end (SIGTERM, SIGINT), and answers GET /metrics with
 to be root, as show does. Nobody has to prove who they are: the UNIX socket is its owner's alone, and a loopback address is \
 open to every program of this machine. docs/metrics.md lists the metrics.")]
 pub(crate) struct Args {
-    /// Where to answer: unix:PATH, or a loopback address with a port, such as 127.0.0.1:9586 or [::1]:9586
-    #[arg(value_name = "LISTEN")]
+    // Not by a comment: rustdoc would take the address for a link.
+    #[arg(
+        value_name = "LISTEN",
+        help = "Where to answer: unix:PATH, or a loopback address with a port, such as 127.0.0.1:9586 or [::1]:9586"
+    )]
     listen: Place,
 }
 

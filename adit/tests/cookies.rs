@@ -6,13 +6,10 @@ mod common;
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::Duration;
 
 use common::{adit, link::kernel_link};
-use lab::flood::Flood;
-use lab::{Engine, seconds, within};
-use nix::sys::signal::Signal;
+use lab::flood::{Flood, Stutter};
+use lab::{seconds, within};
 
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
@@ -39,29 +36,16 @@ fn kernel_under_load_asks_for_cookies() {
 /// the engine is held up again and again, and finds more of them waiting than it takes at once.
 #[test]
 fn adit_under_load_asks_for_cookies() {
-    let mut link = kernel_link!(2);
+    let link = kernel_link!(2);
     let _alone = alone();
     // From inside the namespace, where packets come far faster than through the virtual network card.
     let target = SocketAddr::from(([10, 88, 0, 1], link.engine_port()));
     let flood = Flood::start(&adit(), &link.vm.ns, target, &link.keys.public, 40_000);
-    let asked = within(seconds(15), || {
-        hold_up(&mut link.engine);
-        flood.cookies() > 100
-    });
-    assert!(asked, "never under load\n{}", link.engine.log());
+    let _stutter = Stutter::start(&link.engine);
+    assert!(within(seconds(15), || flood.cookies() > 100), "never under load\n{}", link.engine.log());
     let before = flood.cookies();
     link.kernel_set(&format!("endpoint {target}"));
-    let reached = within(seconds(30), || {
-        hold_up(&mut link.engine);
-        link.vm.run(&format!("ping -c 1 -W 1 {}", link.inner(1))).0 == 0
-    });
+    let reached = within(seconds(30), || link.vm.run(&format!("ping -c 1 -W 1 {}", link.inner(1))).0 == 0);
     assert!(reached, "the kernel's cookie was not accepted\n{}", link.engine.log());
     assert!(flood.cookies() > before, "the load was over before the handshake");
-}
-
-/// Lets thousands of messages gather at its socket, which it then finds all at once.
-fn hold_up(engine: &mut Engine) {
-    engine.signal(Signal::SIGSTOP);
-    thread::sleep(Duration::from_millis(200));
-    engine.signal(Signal::SIGCONT);
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::adit;
 use common::stranger::{engine_and_stranger, now};
-use lab::flood::Flood;
+use lab::flood::{Flood, Stutter};
 use lab::pair::{CABLE, Side};
 use lab::wg::genpsk;
 use lab::{Cmd, Engine, Netns, Outer, Pair, Program, needs, seconds, within};
@@ -221,6 +221,7 @@ fn a_flood_of_handshakes() {
     let (engine, ns, mut stranger) = engine_and_stranger();
     let target = ([127, 0, 0, 1], 10_000).into();
     let flood = Flood::start(&adit(), &ns, target, &stranger.engine_key(), 40_000);
+    let stutter = Stutter::start(&engine);
     let under_load = ["this machine is being flooded with handshakes", "127.0.0.1:"];
     expect(&engine, None, "under_load", &under_load);
     let mut initiation = stranger.initiation(now());
@@ -243,7 +244,7 @@ fn a_flood_of_handshakes() {
         });
         assert!(is_told, "no {reason}:\n{}", show(engine.interface()));
     }
-    drop(flood);
+    drop((flood, stutter));
 }
 
 #[test]

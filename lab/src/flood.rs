@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::engine::{Engine, Program};
 use crate::netns::Netns;
 use crate::seconds;
@@ -56,6 +59,41 @@ impl Flood {
 }
 
 impl Drop for Flood {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// An engine that is held up again and again until this is dropped, so that it finds thousands of messages at once: a
+/// flood alone does not bring a fast one under load.
+#[derive(Debug)]
+pub struct Stutter {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Stutter {
+    /// Begins; it has to end before the engine is dropped.
+    #[must_use]
+    pub fn start(engine: &Engine) -> Stutter {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (pid, is_over) = (Pid::from_raw(engine.pid().cast_signed()), Arc::clone(&stop));
+        let thread = thread::spawn(move || {
+            while !is_over.load(Ordering::Relaxed) {
+                for (signal, pause) in [(Signal::SIGSTOP, 150), (Signal::SIGCONT, 300)] {
+                    let _ = kill(pid, signal);
+                    thread::sleep(Duration::from_millis(pause));
+                }
+            }
+        });
+        Stutter { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Stutter {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {

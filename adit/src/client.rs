@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use adit_control::SecretText;
 use adit_control::uapi::EPROTO;
 use adit_device::uapi::DIRECTORY;
-use adit_net::unix::connect_within;
+use adit_net::unix::{connect_within, is_left_behind};
 use zeroize::Zeroizing;
 
 /// How long an engine may be silent.
@@ -151,19 +151,17 @@ pub(crate) fn is_served(path: &Path) -> bool {
     if !fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket()) {
         return false;
     }
-    match connect_within(path, PATIENCE) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            let _ = fs::remove_file(path);
-            false
-        }
-        // Also when it may not be opened: asking will say why.
-        _ => true,
+    // One that may not be opened is served, too: asking will say why.
+    let is_served = !is_left_behind(path);
+    if !is_served {
+        let _ = fs::remove_file(path);
     }
+    is_served
 }
 
 /// Whether somebody serves the socket by now, where nobody has before: one that is about to be served is left alone.
 pub(crate) fn is_served_yet(path: &Path) -> bool {
-    UnixStream::connect(path).is_ok()
+    connect_within(path, PATIENCE).is_ok()
 }
 
 #[cfg(test)]

@@ -7,25 +7,10 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
-use common::adit;
+use common::{FIELDS, adit};
 use lab::wg::{Dump, Keypair, genpsk, parse_dump};
 use lab::{Cmd, Engine, Netns, Output, Program, needs};
 use serde_json::{Value, json};
-
-const FIELDS: [&str; 12] = [
-    "public-key",
-    "private-key",
-    "listen-port",
-    "fwmark",
-    "peers",
-    "preshared-keys",
-    "endpoints",
-    "allowed-ips",
-    "latest-handshakes",
-    "transfer",
-    "persistent-keepalive",
-    "dump",
-];
 
 fn show(args: &str) -> Output {
     Cmd::new(&format!("{} show {args}", adit().0.display())).run()

@@ -9,7 +9,7 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use common::adit;
+use common::{FIELDS, adit};
 use lab::wg::{Keypair, genpsk};
 use lab::{Cmd, Engine, Netns, Program, needs};
 
@@ -88,22 +88,7 @@ fn run(mut command: Cmd, input: &str, env: &[(&str, &str)]) -> Outcome {
 
 /// Everything about `interface` that can be asked for.
 fn compare_state(sides: &Sides, interface: &str) {
-    for field in [
-        "",
-        "public-key",
-        "private-key",
-        "listen-port",
-        "fwmark",
-        "peers",
-        "preshared-keys",
-        "endpoints",
-        "allowed-ips",
-        "latest-handshakes",
-        "transfer",
-        "persistent-keepalive",
-        "dump",
-        "nonsense",
-    ] {
+    for field in FIELDS.into_iter().chain(["", "nonsense"]) {
         sides.agree(&format!("show {interface} {field}"));
     }
     sides.agree(&format!("showconf {interface}"));

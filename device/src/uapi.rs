@@ -8,7 +8,7 @@ use std::fmt;
 use std::fs::{self, DirBuilder};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use adit_control::SecretText;
 use adit_control::uapi::{Connection, Request};
 use adit_crypto::Secret;
 use adit_net::netlink::if_index;
-use adit_net::unix::{FileWatch, bind_private, is_left_behind};
+use adit_net::unix::{FileWatch, bind_private, inode_of, is_left_behind};
 
 /// Where the sockets are.
 pub const DIRECTORY: &str = "/var/run/wireguard";
@@ -139,10 +139,6 @@ impl Drop for Listener {
 #[must_use]
 pub fn socket_path(name: &str) -> PathBuf {
     Path::new(DIRECTORY).join(format!("{name}.sock"))
-}
-
-fn inode_of(path: &Path) -> Option<u64> {
-    fs::symlink_metadata(path).ok().map(|metadata| metadata.ino())
 }
 
 /// What a client's turn left it in.

@@ -24,9 +24,8 @@ const COOKIE_REPLY: usize = 64;
 /// Initiations of a stranger, sent over and over until dropped.
 #[derive(Debug)]
 pub struct Flood {
-    stop: Arc<AtomicBool>,
     cookies: Arc<AtomicU64>,
-    thread: Option<JoinHandle<()>>,
+    _thread: Ending,
 }
 
 impl Flood {
@@ -43,12 +42,10 @@ impl Flood {
         let socket = ns.enter(|| UdpSocket::bind(any)).expect("a socket");
         socket.connect(target).expect("a route to the target");
         socket.set_nonblocking(true).expect("a socket that does not block");
-        let (stop, cookies) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let thread = {
-            let (stop, cookies) = (Arc::clone(&stop), Arc::clone(&cookies));
-            thread::spawn(move || pour(&socket, &message, rate, &stop, &cookies))
-        };
-        Flood { stop, cookies, thread: Some(thread) }
+        let cookies = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&cookies);
+        let thread = Ending::spawn(move |stop| pour(&socket, &message, rate, stop, &counted));
+        Flood { cookies, _thread: thread }
     }
 
     /// How many cookie replies came back so far.
@@ -58,42 +55,46 @@ impl Flood {
     }
 }
 
-impl Drop for Flood {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
 /// An engine that is held up again and again until this is dropped, so that it finds thousands of messages at once: a
 /// flood alone does not bring a fast one under load.
 #[derive(Debug)]
 pub struct Stutter {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    _thread: Ending,
 }
 
 impl Stutter {
     /// Begins; it has to end before the engine is dropped.
     #[must_use]
     pub fn start(engine: &Engine) -> Stutter {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (pid, is_over) = (Pid::from_raw(engine.pid().cast_signed()), Arc::clone(&stop));
-        let thread = thread::spawn(move || {
-            while !is_over.load(Ordering::Relaxed) {
+        let pid = Pid::from_raw(engine.pid().cast_signed());
+        let thread = Ending::spawn(move |stop| {
+            while !stop.load(Ordering::Relaxed) {
                 for (signal, pause) in [(Signal::SIGSTOP, 150), (Signal::SIGCONT, 300)] {
                     let _ = kill(pid, signal);
                     thread::sleep(Duration::from_millis(pause));
                 }
             }
         });
-        Stutter { stop, thread: Some(thread) }
+        Stutter { _thread: thread }
     }
 }
 
-impl Drop for Stutter {
+/// A thread that is told to stop, and waited for, when this is dropped.
+#[derive(Debug)]
+struct Ending {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ending {
+    fn spawn(work: impl FnOnce(&AtomicBool) + Send + 'static) -> Ending {
+        let stop = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&stop);
+        Ending { stop, thread: Some(thread::spawn(move || work(&told))) }
+    }
+}
+
+impl Drop for Ending {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {

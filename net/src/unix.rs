@@ -4,6 +4,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
@@ -62,6 +63,12 @@ pub fn is_left_behind(path: &Path) -> bool {
     connect_within(path, PATIENCE).is_err_and(|error| {
         matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
     })
+}
+
+/// The file at `path`, to know it again: who removes only this one leaves alone what has replaced it.
+#[must_use]
+pub fn inode_of(path: &Path) -> Option<u64> {
+    fs::symlink_metadata(path).ok().map(|metadata| metadata.ino())
 }
 
 /// Tells when a file was removed, renamed or replaced; what happens to others in its directory wakes nobody.

@@ -6,14 +6,14 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::thread;
 use std::time::Duration;
 
-use adit_net::unix::{bind_private, is_left_behind};
+use adit_net::unix::{bind_private, inode_of, is_left_behind};
 
 /// Pause after an error of accepting, which would come again at once.
 const RESPITE: Duration = Duration::from_millis(100);
@@ -138,10 +138,6 @@ impl Drop for Listener {
             let _ = fs::remove_file(path);
         }
     }
-}
-
-fn inode_of(path: &Path) -> Option<u64> {
-    fs::symlink_metadata(path).ok().map(|metadata| metadata.ino())
 }
 
 /// A connection.

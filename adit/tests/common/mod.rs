@@ -11,6 +11,22 @@ use std::env;
 
 use lab::Program;
 
+/// The fields that `wg show` prints alone.
+pub const FIELDS: [&str; 12] = [
+    "public-key",
+    "private-key",
+    "listen-port",
+    "fwmark",
+    "peers",
+    "preshared-keys",
+    "endpoints",
+    "allowed-ips",
+    "latest-handshakes",
+    "transfer",
+    "persistent-keepalive",
+    "dump",
+];
+
 /// The daemon under test. `LAB_PROGRAM` names another one, to see what it makes of the same tests.
 pub fn adit() -> Program {
     Program::new(env::var("LAB_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_adit").into()))

@@ -19,8 +19,9 @@ use super::workload::{self, Source, Workload};
 const BASELINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.txt");
 /// How far a number may be off, as a part of it: indices and keys are random, and lead hash tables and branches astray.
 const TOLERANCE: f64 = 0.03;
-/// Numbers below this may be off by one instruction or two.
-const SLACK: f64 = 2.0;
+/// How far it may be off besides: a change anywhere can have the compiler inline a function of a stage another way, which is worth
+/// some thirty instructions a packet in either direction, and says nothing of the code.
+const SLACK: f64 = 40.0;
 
 /// Packets of each workload, at least.
 const PACKETS: usize = 2048;

@@ -1,12 +1,10 @@
 //! `adit check`: what it says of files, what it exits with, and that it agrees with `adit up`.
 
-mod common;
-
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
-use common::adit;
+use crate::common::adit;
 use lab::wg::Keypair;
 use lab::{Cmd, Output, needs};
 use serde_json::Value;

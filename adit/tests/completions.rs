@@ -1,13 +1,11 @@
 //! Completion as people have it: in real shells, on a real terminal, with interfaces and configurations that are there.
 
-mod common;
-
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
-use common::adit;
-use common::machine::Machine;
+use crate::common::adit;
+use crate::common::machine::Machine;
 use lab::netns::interface_name;
 use lab::wg::Keypair;
 use lab::{Cmd, needs, seconds, within};

@@ -1,10 +1,8 @@
 //! Staying connected: servers that move are found by their names, and where the way there changes a handshake begins at
 //! once.
 
-mod common;
-
-use common::adit;
-use common::machine::Machine;
+use crate::common::adit;
+use crate::common::machine::Machine;
 use lab::wg::Keypair;
 use lab::{Engine, Netns, needs, seconds, within};
 

@@ -2,12 +2,10 @@
 //!
 //! These tests use up the machine, so they have a process of their own and run one after the other.
 
-mod common;
-
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use common::{adit, link::kernel_link};
+use crate::common::{adit, link::kernel_link};
 use lab::flood::{Flood, Stutter};
 use lab::{seconds, within};
 

@@ -3,17 +3,15 @@
 //! It must replace wireguard-go wherever something starts that: wg-quick, init scripts, launchers that open the
 //! device themselves.
 
-mod common;
-
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::common::adit;
 use adit_crypto::{Backend, preferred_backend};
 use adit_net::tun::{Offloads, Tun, TunOptions};
-use common::adit;
 use lab::cmd::code;
 use lab::engine::socket;
 use lab::netns::interface_name;

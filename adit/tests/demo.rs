@@ -1,7 +1,5 @@
 //! `adit demo`: it works as root and as an ordinary user, and leaves nothing behind, however it ends.
 
-mod common;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

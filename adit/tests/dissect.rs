@@ -1,11 +1,9 @@
 //! A second opinion on the packets: Wireshark's dissector, and its decryption with a key log that the daemon writes
 //! to the file `ADIT_KEYLOGFILE` names.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 
-use common::{adit, against_each_peer};
+use crate::common::{adit, against_each_peer};
 use lab::pair::CABLE;
 use lab::probe::Capture;
 use lab::wg::genpsk;

@@ -1,16 +1,14 @@
 //! Bugs that others have published, as far as they show from outside: each test says whose and which. Those that show in
 //! one crate alone are tested there, in the same way.
 
-mod common;
-
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
+use crate::common::adit;
+use crate::common::stranger::{engine_and_stranger, now};
 use adit_net::udp::{BindOptions, bind};
-use common::adit;
-use common::stranger::{engine_and_stranger, now};
 use lab::pair::CABLE;
 use lab::wg::Keypair;
 use lab::{Outer, Pair, needs, seconds, within};

@@ -1,12 +1,10 @@
 //! The man pages as the programs that show them see them, and what is told of a wrong command line.
 
-mod common;
-
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use common::adit;
+use crate::common::adit;
 use lab::netns::interface_name;
 use lab::{Cmd, Netns, needs};
 

@@ -1,7 +1,5 @@
 //! `adit metrics`: asked by curl, and read by the OpenMetrics parser of those who defined the format.
 
-mod common;
-
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -10,7 +8,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use common::adit;
+use crate::common::adit;
 use lab::netns::interface_name;
 use lab::{Background, Cmd, Engine, Netns, Outer, Output, Pair, Program, needs, seconds, skip, within};
 use nix::sys::signal::Signal;

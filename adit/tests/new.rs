@@ -1,13 +1,11 @@
 //! `adit new`: what it writes comes up as it is, on both sides.
 
-mod common;
-
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-use common::adit;
-use common::machine::Machine;
+use crate::common::adit;
+use crate::common::machine::Machine;
 use lab::{Cmd, Output, needs};
 
 /// A directory that goes when the test ends.

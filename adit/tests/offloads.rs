@@ -4,14 +4,12 @@
 //! Side `a` is always adit. Refusals are the kernel's own where it can be brought to them, otherwise
 //! [`lab::refusal`]'s: the engine cannot tell.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use common::adit;
-use common::traffic::{Flow, Inner, stream};
+use crate::common::adit;
+use crate::common::traffic::{Flow, Inner, stream};
 use lab::pair::{CABLE, Side};
 use lab::refusal::{Refusal, failing, refusing};
 use lab::{Cmd, Engine, Netns, Outer, Pair, Program, needs, seconds, within};

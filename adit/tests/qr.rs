@@ -1,12 +1,10 @@
 //! `adit qr`: what a scanner reads from the terminal, from PNG and from SVG is the file.
 
-mod common;
-
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-use common::adit;
+use crate::common::adit;
 use lab::{Cmd, Output, needs};
 
 /// A directory that goes when the test ends.

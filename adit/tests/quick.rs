@@ -1,14 +1,12 @@
 //! Bringing interfaces up and down from files, beside wireguard-tools' `wg-quick`: what the system looks like while one is
 //! up is the same, and afterwards it is as before.
 
-mod common;
-
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::PathBuf;
 
-use common::adit;
-use common::machine::{Machine, OURS, RESOLV_CONF, THEIRS, assert_same};
+use crate::common::adit;
+use crate::common::machine::{Machine, OURS, RESOLV_CONF, THEIRS, assert_same};
 use lab::wg::Keypair;
 use lab::{Engine, Netns, needs, seconds, within};
 use nix::sys::signal::Signal;

@@ -1,10 +1,8 @@
 //! `/etc/resolv.conf`, notes and commands of the user's, when what happens to them is not what is expected.
 
-mod common;
-
 use std::fs;
 
-use common::machine::{Machine, RESOLV_CONF, assert_same};
+use crate::common::machine::{Machine, RESOLV_CONF, assert_same};
 use lab::needs;
 use lab::wg::Keypair;
 

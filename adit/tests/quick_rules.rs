@@ -1,10 +1,8 @@
 //! What belongs to others: `wg-quick` leaves alone the rules, interfaces and marks that it did not make.
 
-mod common;
-
 use std::fs;
 
-use common::machine::{Machine, OURS, assert_same};
+use crate::common::machine::{Machine, OURS, assert_same};
 use lab::wg::Keypair;
 use lab::{Cmd, needs, seconds, within};
 use nix::sys::signal::{Signal, kill};

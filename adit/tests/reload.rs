@@ -1,12 +1,10 @@
 //! Applying a file that has changed: the system is as if the interface had been taken down and brought up again, and peers
 //! that stay notice nothing.
 
-mod common;
-
 use std::fs;
 
-use common::adit;
-use common::machine::{Machine, RESOLV_CONF, assert_same};
+use crate::common::adit;
+use crate::common::machine::{Machine, RESOLV_CONF, assert_same};
 use lab::wg::Keypair;
 use lab::{Engine, needs, seconds};
 

@@ -1,11 +1,9 @@
 //! Where packets come from and go to: endpoints that follow the peer (whitepaper §2.1), source addresses that stick
 //! to a path as long as it works, NAT in between, and a tunnel device that changes its namespace.
 
-mod common;
-
 use std::net::SocketAddr;
 
-use common::{adit, against_each_peer};
+use crate::common::{adit, against_each_peer};
 use lab::pair::CABLE;
 use lab::{Netns, Outer, Pair, Program, needs, seconds, within};
 

@@ -1,14 +1,12 @@
 //! What service managers rely on: `adit up --foreground`, readiness, credentials.
 
-mod common;
-
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 
-use common::adit;
-use common::machine::{Machine, OURS, assert_same};
+use crate::common::adit;
+use crate::common::machine::{Machine, OURS, assert_same};
 use lab::cmd::code;
 use lab::wg::Keypair;
 use lab::{Background, Cmd, Netns, needs, seconds, within};

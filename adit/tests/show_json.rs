@@ -1,13 +1,11 @@
 //! `show --json`: real interfaces' real output against the documented schema, and against what the original prints.
 
-mod common;
-
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
-use common::{FIELDS, adit};
+use crate::common::{FIELDS, adit};
 use lab::wg::{Dump, Keypair, genpsk, parse_dump};
 use lab::{Cmd, Engine, Netns, Output, Program, needs};
 use serde_json::{Value, json};

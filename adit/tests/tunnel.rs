@@ -2,13 +2,11 @@
 //!
 //! Side `a` is always adit. Constants are those of the WireGuard whitepaper §6.1.
 
-mod common;
-
 use std::net::UdpSocket;
 use std::thread::sleep;
 use std::time::Duration;
 
-use common::{adit, against_each_peer};
+use crate::common::{adit, against_each_peer};
 use lab::pair::CABLE;
 use lab::probe::Capture;
 use lab::wg::{Keypair, genpsk};

@@ -1,14 +1,12 @@
 //! The configuration socket, as wireguard.com/xplatform describes it and as its clients rely on it.
 
-mod common;
-
 use std::fmt::Write;
 use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use common::adit;
+use crate::common::adit;
 use lab::uapi::Answer;
 use lab::wg::{Keypair, hex};
 use lab::{Engine, Netns, Uapi, needs, seconds};

@@ -1,13 +1,11 @@
 //! `show --watch` on a real terminal, tmux's: what it shows, and that the terminal is as before, however it ends.
 
-mod common;
-
 use std::env;
 use std::fs;
 use std::path::PathBuf;
 
+use crate::common::adit;
 use adit_net::terminal::FullScreen;
-use common::adit;
 use lab::netns::interface_name;
 use lab::wg::Keypair;
 use lab::{Background, Cmd, Engine, Netns, Outer, Pair, needs, seconds, within};
@@ -279,7 +277,7 @@ fn a_panic_gives_the_terminal_back() {
     needs!("tmux");
     let terminal = Terminal::new(100, 40);
     let this = env::current_exe().unwrap();
-    let test = "a_panic_gives_the_terminal_back --exact --nocapture";
+    let test = "watch::a_panic_gives_the_terminal_back --exact --nocapture";
     terminal.enter(&format!("{PANIC}=1 RUST_BACKTRACE=0 {} {test}; echo code $?", this.display()));
     let screen = terminal.expect("code 101");
     assert!(screen.starts_with("as before\n") && screen.contains("\nat the disco"), "{screen}");

@@ -2,14 +2,12 @@
 //!
 //! Where Debian's is of 2021 and the current one differs, the current one's way is expected.
 
-mod common;
-
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use common::{FIELDS, adit};
+use crate::common::{FIELDS, adit};
 use lab::wg::{Keypair, genpsk};
 use lab::{Cmd, Engine, Netns, Program, needs};
 

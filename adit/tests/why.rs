@@ -1,15 +1,13 @@
 //! `show --why`: real troubles, provoked, and each told under its name on the side that can know of it.
 
-mod common;
-
 use std::fs;
 use std::net::UdpSocket;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use common::adit;
-use common::stranger::{engine_and_stranger, now};
+use crate::common::adit;
+use crate::common::stranger::{engine_and_stranger, now};
 use lab::flood::{Flood, Stutter};
 use lab::pair::{CABLE, Side};
 use lab::wg::genpsk;

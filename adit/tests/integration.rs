@@ -1,0 +1,31 @@
+//! The program, from outside: everything but what has a virtual machine to itself, as one program to build and run, whose tests
+//! wait beside each other. A part of it alone: `cargo test -p adit --test integration tunnel::`.
+
+mod common;
+
+mod check;
+mod completions;
+mod connected;
+mod cookies;
+mod daemon;
+mod demo;
+mod dissect;
+mod known_bugs;
+mod manual;
+mod metrics;
+mod new;
+mod offloads;
+mod package;
+mod qr;
+mod quick;
+mod quick_files;
+mod quick_rules;
+mod reload;
+mod roaming;
+mod service;
+mod show_json;
+mod tunnel;
+mod uapi;
+mod watch;
+mod wg;
+mod why;

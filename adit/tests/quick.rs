@@ -527,7 +527,7 @@ fn the_kernels_own() {
         return;
     }
     let program = adit().0;
-    let Ok(vm) = lab::Vm::shared_with(&[&program]) else { return };
+    let Ok(vm) = lab::Vm::alone_with(&[&program]) else { return };
     let adit = program.file_name().unwrap().to_str().unwrap();
     let text =
         file("Address = 10.44.0.1/24, fd44::1/64\nMTU = 1333\nTable = 123", &["AllowedIPs = 0.0.0.0/0"]);

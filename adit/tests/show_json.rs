@@ -150,7 +150,7 @@ fn of_the_kernel() {
         return;
     }
     let adit = adit().0;
-    let Ok(vm) = lab::Vm::shared_with(&[&adit]) else { return };
+    let Ok(vm) = lab::Vm::alone_with(&[&adit]) else { return };
     vm.ok("ip link add one type wireguard && ip link add two type wireguard");
     vm.ok(&format!("echo {} >/private; echo {} >/psk", Keypair::generate().private, genpsk()));
     vm.ok(&format!(

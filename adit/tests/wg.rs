@@ -456,7 +456,7 @@ fn kernel_interfaces() {
         return;
     }
     let adit = adit().0;
-    let Ok(vm) = lab::Vm::shared_with(&[&adit]) else { return };
+    let Ok(vm) = lab::Vm::alone_with(&[&adit]) else { return };
     vm.ok("mkdir -p /ours && ln -s $(which adit) /ours/wg && ip link add one type wireguard && ip link add two type wireguard");
     let compare = |args: &str| {
         let theirs = vm.run(&format!("wg {args} 2>&1"));

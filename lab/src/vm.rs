@@ -79,20 +79,27 @@ impl Vm {
     /// Like [`Vm::shared`], and if an earlier call booted it without one of the programs.
     pub fn shared_with(programs: &[&Path]) -> Result<&'static Vm, Skip> {
         static VM: OnceLock<Result<Vm, String>> = OnceLock::new();
-        let booted = VM.get_or_init(|| {
-            let image = programs.iter().fold(Image::obtain()?, Image::with_program);
-            Vm::boot(&image)
-        });
-        let vm = booted.as_ref().map_err(|reason| {
-            assert!(
-                std::env::var_os("LAB_REQUIRE_ALL").is_none_or(|v| v != "1"),
-                "no virtual machine: {reason}"
-            );
-            skip(&format!("no virtual machine: {reason}"))
-        })?;
+        let booted = VM.get_or_init(|| Vm::boot_with(programs));
+        let vm = booted.as_ref().map_err(|reason| missing(reason))?;
         let has = |path: &&Path| vm.programs.iter().any(|program| program == path);
         assert!(programs.iter().all(has), "the machine was booted without one of {programs:?}");
         Ok(vm)
+    }
+
+    /// A machine for the running test alone, with these programs of the host in it, as `/bin/NAME`.
+    ///
+    /// # Errors
+    /// Like [`Vm::shared`].
+    ///
+    /// # Panics
+    /// Like [`Vm::shared`].
+    pub fn alone_with(programs: &[&Path]) -> Result<Vm, Skip> {
+        Vm::boot_with(programs).map_err(|reason| missing(&reason))
+    }
+
+    fn boot_with(programs: &[&Path]) -> Result<Vm, String> {
+        let image = programs.iter().fold(Image::obtain()?, Image::with_program);
+        Vm::boot(&image)
     }
 
     /// Its address on the cable; IPv6: `fd88::2`.
@@ -177,6 +184,12 @@ impl Vm {
         let status = read_field(console);
         (status.parse().unwrap_or_else(|_| panic!("no exit status: {status:?}")), text)
     }
+}
+
+/// The running test is skipped, or fails where nothing may be missing.
+fn missing(reason: &str) -> Skip {
+    assert!(std::env::var_os("LAB_REQUIRE_ALL").is_none_or(|v| v != "1"), "no virtual machine: {reason}");
+    skip(&format!("no virtual machine: {reason}"))
 }
 
 fn read_field(console: &mut UnixStream) -> String {

@@ -22,6 +22,7 @@ use crate::lock::{Lock, Shared};
 use crate::outside::rng;
 use crate::peer::Peer;
 use crate::state::Device;
+use crate::sync::yield_now;
 use crate::why::Note;
 
 /// A super-packet's greatest length.
@@ -261,7 +262,7 @@ impl<'a> Sender<'a> {
     /// a processor; then yielding gives it this one. Even under full load it is too rare for sleeping to be worth a wake-up.
     fn advance_or_yield(&mut self, outlet: &mut impl Outlet) {
         if !self.advance(outlet) {
-            std::thread::yield_now();
+            yield_now();
         }
     }
 

@@ -1,6 +1,6 @@
 //! What is staged is sent by one thread at a time, in order, and none of it stays behind.
 
-use super::scene::{Scene, nonces};
+use super::scene::{Scene, Side, nonces};
 use super::{explore, go, join};
 use crate::lock::Lock;
 use crate::outside::take_sent;
@@ -40,5 +40,34 @@ fn what_is_staged_leaves_in_order_and_none_of_it_stays() {
         for (one, other) in [(0, 1), (1, 2), (0, 3), (3, 4)] {
             assert!(is_in_order(&arrived, one, other), "{other} has overtaken {one}: {arrived:?}");
         }
+    });
+}
+
+/// The peer begins and confirms a session while a worker stages a packet for which it wanted to begin one.
+#[test]
+fn a_key_that_the_peer_brings_meanwhile_is_used() {
+    explore("the peer brings a key", || {
+        let scene = Scene::new();
+        scene.far.send(&[9]);
+        let initiation = take_sent().pop().expect("it begins");
+
+        let near = scene.near.clone();
+        let worker = go(move || near.send(&[1]));
+        let (near, far) = (scene.near.clone(), scene.far.clone());
+        let other = go(move || {
+            near.receive(&initiation);
+            near.work();
+            for message in take_sent().iter().filter(|sent| sent.to == Side::Far.address()) {
+                far.receive(message);
+            }
+            far.work();
+            for message in take_sent().iter().filter(|sent| sent.to == Side::Near.address()) {
+                near.receive(message);
+            }
+        });
+        join([worker, other]);
+        scene.near.work();
+        let left = scene.near.peer().session.locked().staged();
+        assert_eq!(left, 0, "a packet stays behind, though there is a key");
     });
 }

@@ -201,11 +201,11 @@ impl<'a> Sender<'a> {
         if dropped > 0 {
             self.device.note(Note::new(Reason::StagingFull).times(dropped).peer(peer));
         }
-        match reason {
-            NotReady::NoKeypair { initiate: true } => self.device.initiate(peer),
-            // There may be a key by now, and whoever brought it found nothing staged.
-            _ => self.device.flush(peer),
+        if reason == (NotReady::NoKeypair { initiate: true }) {
+            self.device.initiate(peer);
         }
+        // There may be a key by now, the peer's if no other, and whoever brought it found nothing staged.
+        self.device.flush(peer);
     }
 
     /// Puts the convoy into the lane, if others have time for it. Else it is sealed at once, while it is in this

@@ -22,6 +22,7 @@ use crate::names::Name;
 use crate::outside;
 use crate::peer::Peer;
 use crate::state::{Device, OwnKey, Route};
+use crate::sync::sleep;
 
 /// Removed peers whose timestamps are remembered, for when they are added again: about 24 MiB at most, and then the
 /// oldest is forgotten.
@@ -225,7 +226,7 @@ impl Configuration {
             if Arc::strong_count(&old) == 1 {
                 break;
             }
-            std::thread::sleep(Duration::from_micros(200));
+            sleep(Duration::from_micros(200));
         }
         self.closed += old.stats();
     }

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 
 use adit_net::poll::TimerFd;
 use adit_proto::time::Instant;
@@ -13,6 +13,7 @@ use adit_proto::time::Instant;
 use crate::lock::Lock;
 use crate::outside;
 use crate::peer::Peer;
+use crate::sync::Mutex;
 
 pub(crate) struct Deadlines {
     timer: TimerFd,

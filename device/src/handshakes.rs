@@ -421,7 +421,6 @@ impl Device {
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
-    use std::sync::Mutex;
     use std::time::Duration;
 
     use adit_crypto::Secret;
@@ -430,6 +429,7 @@ mod tests {
     use adit_proto::limits::UNDER_LOAD_HANDSHAKES;
 
     use super::*;
+    use crate::sync::Mutex;
 
     const START: Instant = Instant::from_nanos(1_000_000_000_000);
 

@@ -23,6 +23,8 @@ mod handshakes;
 mod key_log;
 mod link;
 mod lock;
+#[cfg(all(test, feature = "loom"))]
+mod models;
 mod names;
 mod peer;
 mod queue;
@@ -33,6 +35,7 @@ mod sim;
 mod slow_path;
 mod state;
 mod status;
+mod sync;
 mod system;
 pub mod uapi;
 mod ways;

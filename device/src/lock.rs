@@ -1,6 +1,8 @@
 //! Locks whose data stay usable: what they guard is left consistent by every step, also by one that panics.
 
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::PoisonError;
+
+use crate::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub(crate) trait Lock<T> {
     fn locked(&self) -> MutexGuard<'_, T>;

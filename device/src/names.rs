@@ -9,7 +9,7 @@ use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use crate::lock::Lock;
 use crate::outside::rng;
 use crate::peer::Peer;
 use crate::state::Device;
+use crate::sync::Mutex;
 
 /// Between a peer's lookups, the first time; twice as long each time after.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);

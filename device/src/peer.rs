@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use adit_control::{LastHandshake, Prefix, PublicKey};
 use adit_proto::handshake::{Handshake, Timestamps};
@@ -13,6 +11,8 @@ use adit_proto::time::Tai64n;
 use crate::endpoint::Endpoint;
 use crate::names::Name;
 use crate::outside;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use crate::ways::KnownWay;
 use crate::why::PeerRecord;
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use adit_net::udp::LocalAddr;
 use adit_proto::limits::MAX_QUEUED_HANDSHAKES;
@@ -10,6 +10,7 @@ use adit_proto::message::HandshakeMessage;
 
 use crate::lock::Lock;
 use crate::peer::Peer;
+use crate::sync::Mutex;
 
 /// A handshake message that was received.
 pub(crate) struct Arrival {

@@ -25,9 +25,14 @@ pub(crate) fn run(device: &Device) -> io::Result<()> {
     poller.add(&device.slow_path, 0, Interest::Read)?;
     poller.add(&device.deadlines, 1, Interest::Read)?;
     let mut events = Events::with_capacity(2);
+    serve(device, || poller.wait(&mut events, None))
+}
+
+/// Does what is to be done whenever `wait` returns.
+pub(crate) fn serve(device: &Device, mut wait: impl FnMut() -> io::Result<()>) -> io::Result<()> {
     let mut admission = Admission::default();
     while !device.is_ending() {
-        poller.wait(&mut events, None)?;
+        wait()?;
         device.slow_path.clear();
         while !device.is_ending() && work(device, &mut admission) {}
     }

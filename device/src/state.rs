@@ -4,12 +4,10 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::Arc;
 
 use adit_control::{PublicKey, Reason};
 use adit_net::netlink::RouteLookup;
-use adit_net::poll::EventFd;
 use adit_net::tun::DEFAULT_MTU;
 use adit_net::udp::{Bound, LocalAddr};
 use adit_proto::allowed_ips::AllowedIps;
@@ -29,6 +27,8 @@ use crate::names::Resolver;
 use crate::outside;
 use crate::peer::Peer;
 use crate::queue::{Arrival, Inbox};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{EventFd, Mutex, RwLock};
 use crate::why::{Note, Record};
 use crate::worker::Crew;
 

@@ -8,8 +8,7 @@
 
 use std::array;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, TryLockError};
+use std::sync::{Arc, TryLockError};
 use std::time::Duration;
 
 use adit_control::why::REASONS;
@@ -20,6 +19,8 @@ use adit_proto::time::{Instant, Tai64n};
 use crate::lock::Lock;
 use crate::peer::Peer;
 use crate::state::Device;
+use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sync::{Mutex, OnceLock};
 
 /// Events that are remembered; then the one that is over for the longest is forgotten. About 16 KiB.
 const MAX_EVENTS: usize = 64;

@@ -38,14 +38,14 @@ mod world;
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
 use course::{Outcome, run};
 
 use crate::lock::Lock;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Seeds that are run when nobody says which.
 const SEEDS: Range<u64> = 0..2000;

@@ -26,6 +26,8 @@ struct Virtual {
     wall: Duration,
     rng: ChaCha8Rng,
     sent: Vec<Sent>,
+    /// What the timer was last set to.
+    timer: Option<Instant>,
 }
 
 thread_local! {
@@ -37,12 +39,13 @@ fn with<R>(f: impl FnOnce(&mut Virtual) -> R) -> Option<R> {
 }
 
 /// While it lives, engines on this thread live in the simulation.
-pub(super) struct Guard(());
+pub(crate) struct Guard(());
 
 impl Guard {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let rng = ChaCha8Rng::seed_from_u64(seed);
-        VIRTUAL.set(Some(Virtual { now: Duration::ZERO, wall: Duration::ZERO, rng, sent: Vec::new() }));
+        let zero = Duration::ZERO;
+        VIRTUAL.set(Some(Virtual { now: zero, wall: zero, rng, sent: Vec::new(), timer: None }));
         Guard(())
     }
 }
@@ -54,13 +57,19 @@ impl Drop for Guard {
 }
 
 /// Sets both clocks: the time since boot, and the wall's since the epoch.
-pub(super) fn set_clocks(now: Duration, wall: Duration) {
+pub(crate) fn set_clocks(now: Duration, wall: Duration) {
     with(|outside| (outside.now, outside.wall) = (now, wall));
 }
 
 /// Takes what was sent since the last call.
-pub(super) fn take_sent() -> Vec<Sent> {
+pub(crate) fn take_sent() -> Vec<Sent> {
     with(|outside| std::mem::take(&mut outside.sent)).unwrap_or_default()
+}
+
+/// What a timer was last set to.
+#[cfg(feature = "loom")]
+pub(crate) fn timer() -> Option<Instant> {
+    with(|outside| outside.timer).flatten()
 }
 
 pub(crate) fn boottime_ns() -> u64 {
@@ -99,7 +108,7 @@ impl TryCryptoRng for SystemRng {}
 
 /// Who lives in the simulation is woken by it.
 pub(crate) fn set_timer(timer: &TimerFd, at: Option<Instant>) -> io::Result<()> {
-    with(|_| Ok(())).unwrap_or_else(|| system::set_timer(timer, at))
+    with(|outside| outside.timer = at).map_or_else(|| system::set_timer(timer, at), Ok)
 }
 
 /// The virtual network has addresses only: a tunnel there needs no sockets.

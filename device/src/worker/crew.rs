@@ -2,16 +2,15 @@
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-
-use adit_net::clock;
-use adit_net::poll::EventFd;
 
 use super::lane::{Lane, Worked};
 use super::rx::{self, Incoming};
 use super::train::Convoy;
 use super::tx;
+use crate::outside;
 use crate::state::Device;
+use crate::sync::EventFd;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 /// Workers at most. Each is a bit in a word; and their buffers are bounded, see [`buffer_bytes`](crate::buffer_bytes).
 pub const MAX_WORKERS: NonZeroUsize = NonZeroUsize::new(16).unwrap();
@@ -92,7 +91,7 @@ impl Crew {
         if asleep == 0 {
             return self.is_helping();
         }
-        let now = clock::boottime_ns();
+        let now = outside::boottime_ns();
         if now < self.quiet_until.load(SeqCst) {
             return false;
         }
@@ -172,7 +171,7 @@ impl Crew {
         }
         self.set(&self.asleep, number, false);
         if self.helping.load(SeqCst) & 1 << number != 0 {
-            let now = clock::boottime_ns();
+            let now = outside::boottime_ns();
             if now.saturating_sub(self.members[number].called_at.load(SeqCst)) > LATE {
                 self.quiet_until.store(now + RESPITE, SeqCst);
             }
@@ -204,7 +203,7 @@ impl Crew {
 
     /// There is much to do.
     pub(super) fn rushes(&self) {
-        let now = clock::boottime_ns();
+        let now = outside::boottime_ns();
         // Not for each train: the others read it.
         if now.saturating_sub(self.rushed_at.load(SeqCst)) > CALM / 4 {
             self.rushed_at.store(now, SeqCst);
@@ -213,6 +212,6 @@ impl Crew {
 
     /// Whether there has been little to do for a while.
     pub(super) fn is_calm(&self) -> bool {
-        clock::boottime_ns().saturating_sub(self.rushed_at.load(SeqCst)) > CALM
+        outside::boottime_ns().saturating_sub(self.rushed_at.load(SeqCst)) > CALM
     }
 }

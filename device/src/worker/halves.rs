@@ -95,15 +95,23 @@ type Ready = mpsc::Sender<()>;
 
 /// What a worker without anything of its own does: it seals and opens for the others, until the device ends.
 fn help(device: &Device, number: usize, ready: Ready) -> io::Result<()> {
-    let (crew, poller) = (&device.crew, Poller::new()?);
-    let waker = &crew.member(number).waker;
-    poller.add(waker, 0, Interest::Read)?;
+    let poller = Poller::new()?;
+    poller.add(&device.crew.member(number).waker, 0, Interest::Read)?;
     let mut events = Events::with_capacity(1);
     drop(ready);
+    lend_a_hand(device, number, || poller.wait(&mut events, None))
+}
+
+pub(super) fn lend_a_hand(
+    device: &Device,
+    number: usize,
+    mut wait: impl FnMut() -> io::Result<()>,
+) -> io::Result<()> {
+    let crew = &device.crew;
     while !device.is_ending() {
         while crew.help(device, number) {}
         crew.sleeps(number);
-        poller.wait(&mut events, None)?;
+        wait()?;
         crew.awakes(number);
         crew.member(number).waker.clear();
     }

@@ -13,13 +13,12 @@
 //! by one thread, which alone has it until it is done; then it is the owner's again. So nobody ever waits for a slot's
 //! lock: it is there to prove that to the compiler.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Mutex, MutexGuard};
-
 use crate::lock::Lock;
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use crate::sync::{Mutex, MutexGuard};
 
-/// Trains in a lane at most.
-pub(crate) const SLOTS: usize = 8;
+/// Trains in a lane at most. So few in models that a slot is used again soon.
+pub(crate) const SLOTS: usize = if cfg!(feature = "loom") { 2 } else { 8 };
 
 /// The lane as all workers see it.
 #[derive(Default)]
@@ -64,7 +63,8 @@ impl<J> Lane<J> {
         let slot = &self.slots[position % SLOTS];
         work(&mut slot.job.locked());
         slot.is_done.store(true, SeqCst);
-        // With the owner's order reversed (see `Owner::sleep`), one of the two sees the other.
+        // With the owner's order reversed (see `Owner::sleep`), one of the two sees the other: both exchange, so the later
+        // one knows what the earlier one had done before.
         match self.owner_sleeps.swap(false, SeqCst) {
             true => Worked::OwnerSleeps,
             false => Worked::Done,
@@ -154,7 +154,7 @@ impl<'a, J> Owner<'a, J> {
         if self.is_empty() {
             return true;
         }
-        self.lane.owner_sleeps.store(true, SeqCst);
+        self.lane.owner_sleeps.swap(true, SeqCst);
         let is_next_done = self.lane.slots[self.taken % SLOTS].is_done.load(SeqCst);
         if is_next_done || self.lane.waiting() > 0 {
             self.lane.owner_sleeps.store(false, SeqCst);

@@ -7,6 +7,8 @@ mod crew;
 pub mod halves;
 mod inlet;
 mod lane;
+#[cfg(all(test, feature = "loom"))]
+mod models;
 mod outlet;
 mod rx;
 #[cfg(test)]

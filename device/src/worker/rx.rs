@@ -20,6 +20,7 @@ use crate::lock::{Lock, Shared};
 use crate::peer::Peer;
 use crate::queue::Arrival;
 use crate::state::{Device, Indexed};
+use crate::sync::yield_now;
 use crate::why::Note;
 
 /// A train as it was received, and what was found in it.
@@ -312,7 +313,7 @@ impl<'a> Receiver<'a> {
     /// a processor; then yielding gives it this one. Even under full load it is too rare for sleeping to be worth a wake-up.
     fn advance_or_yield(&mut self, outlet: &mut impl Outlet) {
         if !self.advance(outlet) {
-            std::thread::yield_now();
+            yield_now();
         }
     }
 

@@ -22,6 +22,7 @@ use crate::lock::{Lock, Shared};
 use crate::outside::rng;
 use crate::peer::Peer;
 use crate::state::Device;
+use crate::sync::yield_now;
 use crate::why::Note;
 
 /// A super-packet's greatest length.
@@ -200,11 +201,11 @@ impl<'a> Sender<'a> {
         if dropped > 0 {
             self.device.note(Note::new(Reason::StagingFull).times(dropped).peer(peer));
         }
-        match reason {
-            NotReady::NoKeypair { initiate: true } => self.device.initiate(peer),
-            // There may be a key by now, and whoever brought it found nothing staged.
-            _ => self.device.flush(peer),
+        if reason == (NotReady::NoKeypair { initiate: true }) {
+            self.device.initiate(peer);
         }
+        // There may be a key by now, the peer's if no other, and whoever brought it found nothing staged.
+        self.device.flush(peer);
     }
 
     /// Puts the convoy into the lane, if others have time for it. Else it is sealed at once, while it is in this
@@ -261,7 +262,7 @@ impl<'a> Sender<'a> {
     /// a processor; then yielding gives it this one. Even under full load it is too rare for sleeping to be worth a wake-up.
     fn advance_or_yield(&mut self, outlet: &mut impl Outlet) {
         if !self.advance(outlet) {
-            std::thread::yield_now();
+            yield_now();
         }
     }
 

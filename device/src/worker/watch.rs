@@ -11,10 +11,11 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use adit_net::poll::{EventFd, Interest, Poller};
+use adit_net::poll::{Interest, Poller};
 
 use super::crew::FIRST;
 use super::{Worker, places};
+use crate::sync::EventFd;
 
 /// A turn of so many packets or trains, or of so many bytes, is a rush.
 const RUSH_PACKETS: usize = 8;

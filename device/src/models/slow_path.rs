@@ -1,0 +1,57 @@
+//! Whoever has something for the slow path wakes it.
+
+use std::sync::Arc;
+
+use adit_control::{Reason, Set};
+
+use super::scene::Scene;
+use super::{explore, go, join};
+use crate::lock::Lock;
+use crate::outside::take_sent;
+use crate::slow_path::serve;
+use crate::state::Device;
+
+/// How many handshakes of strangers it has taken up.
+fn taken_up(device: &Device) -> u64 {
+    let tallies = device.why(&[]).tallies;
+    tallies.iter().find(|tally| tally.reason == Reason::UnknownPeer).map_or(0, |tally| tally.count)
+}
+
+/// Two workers bring a handshake message each; only the first that finds nothing there wakes the slow path. Were that lost,
+/// it would sleep for ever, and this would find that nobody can go on.
+#[test]
+fn no_arrival_is_slept_through() {
+    explore("two arrivals", || {
+        let mut scene = Scene::new();
+        scene.far.send(&[1]);
+        let initiation = Arc::new(take_sent().pop().expect("it begins"));
+        let nobody = Set { replace_peers: true, ..Set::default() };
+        scene.configuration.apply(&scene.near.device, nobody).expect("nothing can fail");
+        scene.near.device.slow_path.clear();
+
+        let progress = Arc::new((loom::sync::Mutex::new(0), loom::sync::Condvar::new()));
+        let (device, told) = (scene.near.device.clone(), progress.clone());
+        let slow_path = go(move || {
+            let result = serve(&device, || {
+                *told.0.locked() = taken_up(&device);
+                told.1.notify_all();
+                device.slow_path.wait();
+                Ok(())
+            });
+            result.expect("waiting cannot fail");
+        });
+        let workers = [(); 2].map(|()| {
+            let (near, initiation) = (scene.near.clone(), initiation.clone());
+            go(move || assert!(near.receive(&initiation).is_empty()))
+        });
+        join(workers);
+        let mut seen = progress.0.locked();
+        while *seen < 2 {
+            seen = progress.1.wait(seen).expect("loom's locks are not poisoned");
+        }
+        drop(seen);
+        scene.near.device.end();
+        join([slow_path]);
+        assert!(scene.near.device.inbox.is_empty());
+    });
+}

@@ -2,7 +2,7 @@
 //!
 //! A set is applied whole or not at all: what can fail, the port and the mark, is done first, and what follows cannot.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -69,10 +69,12 @@ pub(crate) struct Configuration {
     remembered: Remembered,
 }
 
+/// Timestamps of removed peers, by the time of their removal.
 #[derive(Default)]
 struct Remembered {
-    timestamps: HashMap<PublicKey, Timestamps>,
-    order: VecDeque<PublicKey>,
+    timestamps: HashMap<PublicKey, (u64, Timestamps)>,
+    order: BTreeMap<u64, PublicKey>,
+    removed: u64,
 }
 
 impl Remembered {
@@ -80,18 +82,23 @@ impl Remembered {
         if timestamps == Timestamps::default() {
             return;
         }
-        if self.timestamps.insert(key, timestamps).is_none() {
-            self.order.push_back(key);
+        self.removed += 1;
+        if let Some((earlier, _)) = self.timestamps.insert(key, (self.removed, timestamps)) {
+            self.order.remove(&earlier);
         }
+        self.order.insert(self.removed, key);
         if self.order.len() > MAX_REMEMBERED
-            && let Some(oldest) = self.order.pop_front()
+            && let Some((_, oldest)) = self.order.pop_first()
         {
             self.timestamps.remove(&oldest);
         }
     }
 
-    fn get(&self, key: &PublicKey) -> Timestamps {
-        self.timestamps.get(key).copied().unwrap_or_default()
+    /// For a peer that is added again: from now on it keeps them itself.
+    fn take(&mut self, key: &PublicKey) -> Timestamps {
+        let Some((removed, timestamps)) = self.timestamps.remove(key) else { return Timestamps::default() };
+        self.order.remove(&removed);
+        timestamps
     }
 }
 
@@ -295,7 +302,7 @@ impl Configuration {
 
     fn add_peer(&mut self, device: &Device, key: PublicKey) -> Arc<Peer> {
         self.added += 1;
-        let peer = Arc::new(Peer::new(key, self.added, self.remembered.get(&key)));
+        let peer = Arc::new(Peer::new(key, self.added, self.remembered.take(&key)));
         if self.is_up {
             peer.session.locked().start();
         }
@@ -419,5 +426,46 @@ fn get_peer(peer: &Peer) -> GetPeer {
             .keepalive_interval()
             .map_or(0, |interval| u16::try_from(interval.as_secs()).unwrap_or(u16::MAX)),
         allowed_ips: peer.allowed_ips.locked().values().copied().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use adit_proto::time::Tai64n;
+
+    use super::*;
+
+    fn key(number: usize) -> PublicKey {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&number.to_le_bytes());
+        PublicKey::new(bytes)
+    }
+
+    #[test]
+    fn who_was_removed_first_is_forgotten_first() {
+        let mut remembered = Remembered::default();
+        let sent_at = |seconds| Timestamps { sent: Tai64n::from_unix(seconds, 0), ..Timestamps::default() };
+        let (early, late) = (sent_at(1), sent_at(2));
+        for number in 0..MAX_REMEMBERED {
+            remembered.insert(key(number), early);
+        }
+        // Added and removed again: the last one now.
+        assert_eq!(remembered.take(&key(0)), early);
+        assert_eq!(remembered.take(&key(0)), Timestamps::default(), "it keeps them itself");
+        remembered.insert(key(0), late);
+        // Nothing to remember takes no place.
+        remembered.insert(key(MAX_REMEMBERED), Timestamps::default());
+        for number in 1..=3 {
+            remembered.insert(key(MAX_REMEMBERED + number), late);
+        }
+        assert_eq!((remembered.timestamps.len(), remembered.order.len()), (MAX_REMEMBERED, MAX_REMEMBERED));
+        for number in 1..=3 {
+            assert!(
+                remembered.take(&key(number)) == Timestamps::default(),
+                "peer {number} was the first to go"
+            );
+            assert_eq!(remembered.take(&key(MAX_REMEMBERED + number)), late);
+        }
+        assert_eq!((remembered.take(&key(4)), remembered.take(&key(0))), (early, late));
     }
 }

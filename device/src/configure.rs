@@ -26,8 +26,8 @@ use crate::outside;
 use crate::peer::Peer;
 use crate::state::{Device, OwnKey, Route};
 
-/// Removed peers whose timestamps are remembered, for when they are added again: about 24 MiB at most, and then the
-/// oldest is forgotten.
+/// Removed peers whose timestamps are remembered, for when they are added again: about 26 MiB at most, and then
+/// whoever was removed first is forgotten.
 const MAX_REMEMBERED: usize = 131_072;
 /// Prefixes changed under one lock of the routing table. Packets wait for it.
 const ROUTES_AT_A_TIME: usize = 256;

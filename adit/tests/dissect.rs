@@ -1,13 +1,15 @@
 //! A second opinion on the packets: Wireshark's dissector, and its decryption with a key log that the daemon writes
 //! to the file `ADIT_KEYLOGFILE` names.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::common::{adit, against_each_peer};
 use lab::pair::CABLE;
 use lab::probe::Capture;
 use lab::wg::genpsk;
-use lab::{Cmd, Outer, Pair, Program, needs, seconds, within};
+use lab::{Cmd, Netns, Outer, Pair, Program, needs, seconds, within};
 
 against_each_peer! { dissects_as_wireguard, decrypts_with_the_key_log }
 
@@ -83,6 +85,21 @@ fn decrypts_with_the_key_log(peer: &Program) {
             assert_eq!(valid, ["2"], "psk {preshared}: the response authenticates");
         }
     }
+}
+
+/// Secrets are not appended to what others may read; nothing runs then.
+#[test]
+fn a_key_log_that_others_may_read_is_refused() {
+    needs!("netns", "tun");
+    let log = KeyLog(std::env::temp_dir().join(format!("{}.keys", lab::netns::interface_name())));
+    std::fs::write(&log.0, "before").unwrap();
+    std::fs::set_permissions(&log.0, Permissions::from_mode(0o644)).unwrap();
+    let (ns, interface) = (Netns::new(), lab::netns::interface_name());
+    let output = ns.cmd(&adit().foreground(&interface)).env("ADIT_KEYLOGFILE", &log.0).run();
+    assert!(!output.success() && !ns.has(&interface), "{}", output.text());
+    let line = format!("{} cannot be written: others may read it; give it mode 0600", log.0.display());
+    assert!(output.stderr.contains(&line), "{}", output.text());
+    assert_eq!(std::fs::read_to_string(&log.0).unwrap(), "before");
 }
 
 /// Makes `b` forget its session and start a new one.

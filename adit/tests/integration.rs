@@ -24,6 +24,7 @@ mod reload;
 mod roaming;
 mod service;
 mod show_json;
+mod stress;
 mod tunnel;
 mod uapi;
 mod watch;

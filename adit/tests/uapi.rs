@@ -1,8 +1,10 @@
 //! The configuration socket, as wireguard.com/xplatform describes it and as its clients rely on it.
 
 use std::fmt::Write;
+use std::io::{ErrorKind, Read};
 use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -10,6 +12,7 @@ use crate::common::adit;
 use lab::uapi::Answer;
 use lab::wg::{Keypair, hex};
 use lab::{Engine, Netns, Uapi, needs, seconds};
+use nix::sys::signal::Signal;
 
 const EINVAL: i32 = -22;
 const EADDRINUSE: i32 = -98;
@@ -292,6 +295,50 @@ fn stalled_clients_block_nobody() {
     writer.send("08\n\n");
     assert_eq!(writer.answer().errno, 0);
     assert_eq!(reader.answer().all("public_key").len(), 10_000);
+}
+
+/// 256 clients are served. One more, and who was silent for the longest has to go.
+#[test]
+fn of_too_many_clients_the_longest_silent_goes() {
+    const SERVED: usize = 256;
+    const SURPLUS: usize = 40;
+    let daemon = daemon!();
+    let mut talker = daemon.engine.uapi();
+    let mut silent = Vec::new();
+    while silent.len() < SERVED + SURPLUS {
+        for _ in 0..100.min(SERVED + SURPLUS - silent.len()) {
+            let stream = UnixStream::connect(daemon.engine.socket()).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            silent.push(stream);
+        }
+        assert_eq!(talker.set("listen_port=51020\n"), 0, "who talks stays");
+    }
+    // Whoever is answered has been let in, and so has everybody before.
+    assert_eq!(daemon.get().first("listen_port"), Some("51020"));
+    // The talker and the one just now had a place each.
+    let gone = SURPLUS + 2;
+    for (number, stream) in silent.iter_mut().enumerate() {
+        let read = stream.read(&mut [0; 1]).map_err(|error| error.kind());
+        let expected = if number < gone { Ok(0) } else { Err(ErrorKind::WouldBlock) };
+        assert_eq!(read, expected, "client {number} of {}", SERVED + SURPLUS);
+    }
+    assert_eq!(talker.set("listen_port=51021\n"), 0, "who talks stays");
+}
+
+/// A crowd that comes while the daemon is busy does not turn out who has asked something.
+#[test]
+fn who_has_asked_is_answered_before_a_crowd_is_let_in() {
+    const CROWD: usize = 600;
+    let mut daemon = daemon!();
+    let connect = |daemon: &Daemon| UnixStream::connect(daemon.engine.socket()).unwrap();
+    daemon.engine.signal(Signal::SIGSTOP);
+    let mut before: Vec<_> = (0..CROWD / 2).map(|_| connect(&daemon)).collect();
+    let mut asking = daemon.engine.uapi();
+    asking.send("set=1\nlisten_port=51022\n\n");
+    before.extend((0..CROWD / 2).map(|_| connect(&daemon)));
+    daemon.engine.signal(Signal::SIGCONT);
+    assert_eq!(asking.answer().errno, 0);
+    assert_eq!(daemon.get().first("listen_port"), Some("51022"));
 }
 
 /// A half request without its empty line is none.

@@ -2,17 +2,20 @@
 //!
 //! A set is applied whole or not at all: what can fail, the port and the mark, is done first, and what follows cannot.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use adit_control::{AllowedIpChange, EndpointName, Get, GetPeer, PublicKey, Set, SetPeer, Status, Why};
+use adit_control::{
+    AllowedIpChange, EndpointName, Get, GetPeer, Prefix, PublicKey, Set, SetPeer, Status, Why,
+};
 use adit_crypto::Secret;
 use adit_net::tun::Tun;
 use adit_net::udp::{BindError, BindOptions, Bound, UdpStats};
+use adit_proto::allowed_ips::AllowedIps;
 use adit_proto::handshake::{Identity, Timestamps};
 
 use crate::control::UdpOffloads;
@@ -24,9 +27,11 @@ use crate::peer::Peer;
 use crate::state::{Device, OwnKey, Route};
 use crate::sync::sleep;
 
-/// Removed peers whose timestamps are remembered, for when they are added again: about 24 MiB at most, and then the
-/// oldest is forgotten.
+/// Removed peers whose timestamps are remembered, for when they are added again: about 26 MiB at most, and then
+/// whoever was removed first is forgotten.
 const MAX_REMEMBERED: usize = 131_072;
+/// Prefixes changed under one lock of the routing table. Packets wait for it.
+const ROUTES_AT_A_TIME: usize = 256;
 
 /// Why a set was refused.
 #[derive(Debug)]
@@ -65,10 +70,12 @@ pub(crate) struct Configuration {
     remembered: Remembered,
 }
 
+/// Timestamps of removed peers, by the time of their removal.
 #[derive(Default)]
 struct Remembered {
-    timestamps: HashMap<PublicKey, Timestamps>,
-    order: VecDeque<PublicKey>,
+    timestamps: HashMap<PublicKey, (u64, Timestamps)>,
+    order: BTreeMap<u64, PublicKey>,
+    removed: u64,
 }
 
 impl Remembered {
@@ -76,18 +83,23 @@ impl Remembered {
         if timestamps == Timestamps::default() {
             return;
         }
-        if self.timestamps.insert(key, timestamps).is_none() {
-            self.order.push_back(key);
+        self.removed += 1;
+        if let Some((earlier, _)) = self.timestamps.insert(key, (self.removed, timestamps)) {
+            self.order.remove(&earlier);
         }
+        self.order.insert(self.removed, key);
         if self.order.len() > MAX_REMEMBERED
-            && let Some(oldest) = self.order.pop_front()
+            && let Some((_, oldest)) = self.order.pop_first()
         {
             self.timestamps.remove(&oldest);
         }
     }
 
-    fn get(&self, key: &PublicKey) -> Timestamps {
-        self.timestamps.get(key).copied().unwrap_or_default()
+    /// For a peer that is added again: from now on it keeps them itself.
+    fn take(&mut self, key: &PublicKey) -> Timestamps {
+        let Some((removed, timestamps)) = self.timestamps.remove(key) else { return Timestamps::default() };
+        self.order.remove(&removed);
+        timestamps
     }
 }
 
@@ -291,7 +303,7 @@ impl Configuration {
 
     fn add_peer(&mut self, device: &Device, key: PublicKey) -> Arc<Peer> {
         self.added += 1;
-        let peer = Arc::new(Peer::new(key, self.added, self.remembered.get(&key)));
+        let peer = Arc::new(Peer::new(key, self.added, self.remembered.take(&key)));
         if self.is_up {
             peer.session.locked().start();
         }
@@ -324,34 +336,53 @@ impl Configuration {
         self.remembered.insert(peer.public_key, peer.handshake.locked().timestamps());
     }
 
+    /// Prefixes that a replacement leaves as they are stay in force all the while: those that are given come first, and then
+    /// what is left of the old ones goes.
     fn apply_allowed_ips(&mut self, device: &Device, peer: &Arc<Peer>, section: &SetPeer) {
-        if section.replace_allowed_ips {
-            clear_allowed_ips(device, peer);
-        }
-        if section.allowed_ips.is_empty() {
-            return;
-        }
-        let mut routes = device.routes.exclusive();
-        for change in &section.allowed_ips {
-            let (AllowedIpChange::Add(prefix) | AllowedIpChange::Remove(prefix)) = change;
-            let owner = routes.get(prefix.addr(), prefix.len());
-            let is_own = owner.is_some_and(|route| Arc::ptr_eq(&route.peer, peer));
-            match change {
-                AllowedIpChange::Add(prefix) if !is_own => {
-                    self.added += 1;
-                    let route = Route { peer: peer.clone(), order: self.added };
-                    if let Some(moved) = routes.insert(prefix.addr(), prefix.len(), route) {
-                        moved.peer.allowed_ips.locked().remove(&moved.order);
-                    }
-                    peer.allowed_ips.locked().insert(self.added, *prefix);
-                }
-                AllowedIpChange::Remove(prefix) if is_own => {
-                    if let Some(removed) = routes.remove(prefix.addr(), prefix.len()) {
-                        peer.allowed_ips.locked().remove(&removed.order);
-                    }
-                }
-                _ => {}
+        let replaced = if section.replace_allowed_ips {
+            std::mem::take(&mut *peer.allowed_ips.locked())
+        } else {
+            BTreeMap::new()
+        };
+        let since = self.added;
+        let mut changes = section.allowed_ips.iter().peekable();
+        while changes.peek().is_some() {
+            // Packets wait meanwhile, so let them pass now and then.
+            let mut routes = device.routes.exclusive();
+            for change in changes.by_ref().take(ROUTES_AT_A_TIME) {
+                let is_kept = |order| !section.replace_allowed_ips || order > since;
+                self.apply_allowed_ip(&mut routes, peer, change, is_kept);
             }
+        }
+        remove_routes(device, &replaced);
+    }
+
+    /// `is_kept` tells by its order whether a prefix that the peer has is not about to be replaced.
+    fn apply_allowed_ip(
+        &mut self,
+        routes: &mut AllowedIps<Route>,
+        peer: &Arc<Peer>,
+        change: &AllowedIpChange,
+        is_kept: impl Fn(u64) -> bool,
+    ) {
+        let (AllowedIpChange::Add(prefix) | AllowedIpChange::Remove(prefix)) = change;
+        let owner = routes.get(prefix.addr(), prefix.len());
+        let is_own = owner.is_some_and(|route| Arc::ptr_eq(&route.peer, peer) && is_kept(route.order));
+        match change {
+            AllowedIpChange::Add(prefix) if !is_own => {
+                self.added += 1;
+                let route = Route { peer: peer.clone(), order: self.added };
+                if let Some(moved) = routes.insert(prefix.addr(), prefix.len(), route) {
+                    moved.peer.allowed_ips.locked().remove(&moved.order);
+                }
+                peer.allowed_ips.locked().insert(self.added, *prefix);
+            }
+            AllowedIpChange::Remove(prefix) if is_own => {
+                if let Some(removed) = routes.remove(prefix.addr(), prefix.len()) {
+                    peer.allowed_ips.locked().remove(&removed.order);
+                }
+            }
+            _ => {}
         }
     }
 }
@@ -366,9 +397,19 @@ fn set_name(peer: &Peer, name: Option<&EndpointName>) {
 
 fn clear_allowed_ips(device: &Device, peer: &Peer) {
     let prefixes = std::mem::take(&mut *peer.allowed_ips.locked());
-    if !prefixes.is_empty() {
+    remove_routes(device, &prefixes);
+}
+
+/// Removes those that are still what `prefixes` says, by their order.
+fn remove_routes(device: &Device, prefixes: &BTreeMap<u64, Prefix>) {
+    let mut prefixes = prefixes.iter().peekable();
+    while prefixes.peek().is_some() {
         let mut routes = device.routes.exclusive();
-        prefixes.values().for_each(|prefix| drop(routes.remove(prefix.addr(), prefix.len())));
+        for (order, prefix) in prefixes.by_ref().take(ROUTES_AT_A_TIME) {
+            if routes.get(prefix.addr(), prefix.len()).is_some_and(|route| route.order == *order) {
+                routes.remove(prefix.addr(), prefix.len());
+            }
+        }
     }
 }
 
@@ -386,5 +427,46 @@ fn get_peer(peer: &Peer) -> GetPeer {
             .keepalive_interval()
             .map_or(0, |interval| u16::try_from(interval.as_secs()).unwrap_or(u16::MAX)),
         allowed_ips: peer.allowed_ips.locked().values().copied().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use adit_proto::time::Tai64n;
+
+    use super::*;
+
+    fn key(number: usize) -> PublicKey {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&number.to_le_bytes());
+        PublicKey::new(bytes)
+    }
+
+    #[test]
+    fn who_was_removed_first_is_forgotten_first() {
+        let mut remembered = Remembered::default();
+        let sent_at = |seconds| Timestamps { sent: Tai64n::from_unix(seconds, 0), ..Timestamps::default() };
+        let (early, late) = (sent_at(1), sent_at(2));
+        for number in 0..MAX_REMEMBERED {
+            remembered.insert(key(number), early);
+        }
+        // Added and removed again: the last one now.
+        assert_eq!(remembered.take(&key(0)), early);
+        assert_eq!(remembered.take(&key(0)), Timestamps::default(), "it keeps them itself");
+        remembered.insert(key(0), late);
+        // Nothing to remember takes no place.
+        remembered.insert(key(MAX_REMEMBERED), Timestamps::default());
+        for number in 1..=3 {
+            remembered.insert(key(MAX_REMEMBERED + number), late);
+        }
+        assert_eq!((remembered.timestamps.len(), remembered.order.len()), (MAX_REMEMBERED, MAX_REMEMBERED));
+        for number in 1..=3 {
+            assert!(
+                remembered.take(&key(number)) == Timestamps::default(),
+                "peer {number} was the first to go"
+            );
+            assert_eq!(remembered.take(&key(MAX_REMEMBERED + number)), late);
+        }
+        assert_eq!((remembered.take(&key(4)), remembered.take(&key(0))), (early, late));
     }
 }

@@ -269,25 +269,26 @@ impl Engine {
 
 /// The UAPI socket.
 impl Engine {
+    /// Lets one in. Before the next, those that have asked something have their turn: who comes in a crowd turns out others who
+    /// are silent, and not those who wait for an answer.
     fn accept(&mut self) -> io::Result<()> {
-        loop {
-            let client = match self.listener.accept() {
-                Ok(client) => client,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                // Out of descriptors: the one who waits would wake this thread for ever.
-                Err(_) if !self.clients.is_empty() => {
-                    self.clients.pop_first();
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            if self.clients.len() >= MAX_CLIENTS {
+        let client = match self.listener.accept() {
+            Ok(client) => client,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            // Out of descriptors: the one who waits would wake this thread for ever.
+            Err(_) if !self.clients.is_empty() => {
                 self.clients.pop_first();
+                return Ok(());
             }
-            let token = self.new_token();
-            self.poller.add(&client, token, Interest::Read)?;
-            self.clients.insert(token, client);
+            Err(error) => return Err(error),
+        };
+        if self.clients.len() >= MAX_CLIENTS {
+            self.clients.pop_first();
         }
+        let token = self.new_token();
+        self.poller.add(&client, token, Interest::Read)?;
+        self.clients.insert(token, client);
+        Ok(())
     }
 
     fn serve(&mut self, token: u64) -> io::Result<()> {

@@ -1,19 +1,19 @@
 //! A debugging aid: the secrets of every handshake, in the form that Wireshark reads (`wg.keylog_file`).
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use adit_control::key;
+use adit_net::private_file::append_private;
 use adit_proto::handshake::{KeyLog, LoggedKeys};
 
 pub(crate) struct KeyLogFile(File);
 
 impl KeyLogFile {
-    /// Appends to the file at `path`, which only its owner can read.
+    /// Appends to the file at `path`, which only this user may read.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        Ok(KeyLogFile(OpenOptions::new().append(true).create(true).mode(0o600).open(path)?))
+        append_private(path).map(KeyLogFile)
     }
 }
 

@@ -13,13 +13,17 @@
 //! | [`wg`] | keys, and what `wg show … dump` says |
 //! | [`pair`] | two engines, two namespaces, one cable |
 //! | [`probe`] | ping, iperf3, tcpdump |
+//! | [`beat`] | a steady flow of numbered datagrams |
+//! | [`dice`], [`sets`] | random configurations that a seed decides |
 //! | [`flood`] | handshake initiations by the thousand |
 //! | [`refusal`] | a kernel that refuses system calls |
 //! | [`debian`] | a small Debian to install packages in |
 //! | [`vm`] | the Linux kernel's own WireGuard, in a virtual machine |
 
+pub mod beat;
 pub mod cmd;
 pub mod debian;
+pub mod dice;
 pub mod engine;
 pub mod flood;
 mod image;
@@ -28,12 +32,15 @@ pub mod pair;
 pub mod probe;
 pub mod refusal;
 pub mod require;
+pub mod sets;
 pub mod uapi;
 pub mod vm;
 pub mod wg;
 
+pub use beat::{Beat, Pace};
 pub use cmd::{Background, Cmd, Output};
 pub use debian::Debian;
+pub use dice::Dice;
 pub use engine::{Engine, Program};
 pub use image::Image;
 pub use netns::Netns;

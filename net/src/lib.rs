@@ -13,6 +13,7 @@ pub mod netns;
 pub mod packet;
 pub mod ping;
 pub mod poll;
+pub mod private_file;
 pub mod process;
 pub mod resolve;
 pub mod segment;

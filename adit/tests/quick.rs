@@ -5,8 +5,8 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::PathBuf;
 
-use crate::common::adit;
 use crate::common::machine::{Machine, OURS, RESOLV_CONF, THEIRS, assert_same};
+use crate::common::{adit, vm_alone};
 use lab::wg::Keypair;
 use lab::{Engine, Netns, needs, seconds, within};
 use nix::sys::signal::Signal;
@@ -528,6 +528,7 @@ fn the_kernels_own() {
     }
     let program = adit().0;
     let Ok(vm) = lab::Vm::shared_with(&[&program]) else { return };
+    let _alone = vm_alone(vm);
     let adit = program.file_name().unwrap().to_str().unwrap();
     let text =
         file("Address = 10.44.0.1/24, fd44::1/64\nMTU = 1333\nTable = 123", &["AllowedIPs = 0.0.0.0/0"]);

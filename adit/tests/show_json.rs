@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
-use crate::common::{FIELDS, adit};
+use crate::common::{FIELDS, adit, vm_alone};
 use lab::wg::{Dump, Keypair, genpsk, parse_dump};
 use lab::{Cmd, Engine, Netns, Output, Program, needs};
 use serde_json::{Value, json};
@@ -151,6 +151,7 @@ fn of_the_kernel() {
     }
     let adit = adit().0;
     let Ok(vm) = lab::Vm::shared_with(&[&adit]) else { return };
+    let _alone = vm_alone(vm);
     vm.ok("ip link add one type wireguard && ip link add two type wireguard");
     vm.ok(&format!("echo {} >/private; echo {} >/psk", Keypair::generate().private, genpsk()));
     vm.ok(&format!(

@@ -8,8 +8,9 @@ pub mod stranger;
 pub mod traffic;
 
 use std::env;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use lab::Program;
+use lab::{Program, Vm};
 
 /// The fields that `wg show` prints alone.
 pub const FIELDS: [&str; 12] = [
@@ -30,6 +31,14 @@ pub const FIELDS: [&str; 12] = [
 /// The daemon under test. `LAB_PROGRAM` names another one, to see what it makes of the same tests.
 pub fn adit() -> Program {
     Program::new(env::var("LAB_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_adit").into()))
+}
+
+/// The virtual machine without an interface of the kernel's WireGuard, and nobody else who makes one while this is held.
+pub fn vm_alone(vm: &Vm) -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    vm.ok("for wg in $(wg show interfaces); do ip link del $wg; done; rm -rf /ours");
+    turn
 }
 
 /// For each function `f(peer: &Program)`, a test against adit itself and one against wireguard-go.

@@ -3,13 +3,18 @@
 //! Where Debian's is of 2021 and the current one differs, the current one's way is expected.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::sync::{Arc, Barrier};
+use std::thread;
 use std::time::SystemTime;
 
+use crate::common::machine::Machine;
 use crate::common::{FIELDS, adit};
 use lab::wg::{Keypair, genpsk};
-use lab::{Cmd, Engine, Netns, Program, needs};
+use lab::{Cmd, Engine, Netns, Program, needs, seconds};
 
 /// Both programs, called by the same name, and a directory for files.
 struct Sides {
@@ -511,4 +516,39 @@ fn kernel_interfaces() {
         code == 1 && said.contains("Unable to modify interface: Invalid argument\n") && said.contains("6.16"),
         "{said}"
     );
+}
+
+/// Two engines that answer only when both have been asked: none is asked after another.
+#[test]
+fn all_are_asked_at_once() {
+    needs!("netns", "unshare");
+    let machine = Machine::new();
+    let both = Arc::new(Barrier::new(2));
+    for name in ["one", "two"] {
+        let listener = UnixListener::bind(machine.path(&format!("run/wireguard/{name}.sock"))).unwrap();
+        let both = Arc::clone(&both);
+        thread::spawn(move || {
+            for connection in listener.incoming() {
+                let (connection, both) = (connection.unwrap(), Arc::clone(&both));
+                thread::spawn(move || {
+                    let mut line = String::new();
+                    let mut reader = BufReader::new(&connection);
+                    // Who only wants to know whether it is served asks nothing.
+                    if reader.read_line(&mut line).is_ok_and(|len| len > 0) {
+                        both.wait();
+                        (&connection).write_all(b"listen_port=7\nerrno=0\n\n").unwrap();
+                    }
+                });
+            }
+        });
+    }
+    for (args, expected) in
+        [("show all listen-port", "one\t7\ntwo\t7\n"), ("show --json all listen-port", "7")]
+    {
+        let output = machine.cmd(&format!("OURS {args}")).limit(seconds(60)).run();
+        let mut lines: Vec<_> = output.stdout.split_inclusive('\n').collect();
+        lines.sort_unstable();
+        assert!(output.success() && lines.concat().contains(expected), "{}", output.text());
+        assert_eq!(output.stderr, "");
+    }
 }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
@@ -27,6 +27,35 @@ use nix::sys::time::{TimeVal, TimeValLike};
 pub fn bind_private(path: &Path) -> io::Result<UnixListener> {
     // A name that is too long for those who connect would do for link(2).
     SocketAddr::from_pathname(path)?;
+    sweep(path);
+    let mut result = try_bind_private(path);
+    for _ in 1..TRIES {
+        match result {
+            // Somebody else has taken the first name for one that was left behind.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => result = try_bind_private(path),
+            _ => break,
+        }
+    }
+    result
+}
+
+const TRIES: usize = 10;
+
+/// Removes the first names of sockets whose servers were killed before they had their own.
+fn sweep(path: &Path) {
+    let entries = path.parent().and_then(|directory| fs::read_dir(directory).ok());
+    for entry in entries.into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix('.')).unwrap_or_default();
+        let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        let is_socket = || entry.file_type().is_ok_and(|kind| kind.is_socket());
+        if is_number && is_socket() && is_left_behind(&entry.path()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn try_bind_private(path: &Path) -> io::Result<UnixListener> {
     let first = path.with_file_name(format!(".{}", std::process::id()));
     let _ = fs::remove_file(&first);
     let previous = umask(Mode::from_bits_truncate(0o177));
@@ -34,7 +63,7 @@ pub fn bind_private(path: &Path) -> io::Result<UnixListener> {
     umask(previous);
     let listener = result?;
     let named = fs::hard_link(&first, path);
-    fs::remove_file(&first)?;
+    let _ = fs::remove_file(&first);
     match named {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Errno::EADDRINUSE.into()),
         named => named.map(|()| listener),
@@ -125,6 +154,8 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("adit-unix-{}", std::process::id()));
         fs::create_dir(&directory).expect("a directory of its own");
         let [path, other] = ["a.sock", "b.sock"].map(|name| directory.join(name));
+        // What those have left who were killed at a bad moment.
+        drop(UnixListener::bind(directory.join(".1")).expect("bound"));
         for replaced in [false, true] {
             let listeners = [&path, &other].map(|path| bind_private(path).expect("bound"));
             let mode = fs::metadata(&path).expect("exists").permissions().mode();

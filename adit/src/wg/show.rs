@@ -2,6 +2,8 @@
 
 use std::env;
 use std::io::{self, IsTerminal as _};
+use std::panic::resume_unwind;
+use std::thread;
 use std::time::SystemTime;
 
 use adit_control::Get;
@@ -11,6 +13,7 @@ use adit_control::show::json::{self, Shown, Told};
 use adit_control::show::{self, Style};
 use adit_net::netlink::if_name;
 
+use super::device::Refusal;
 use super::show_options::Options;
 use super::{Call, Failed, device, print, reason};
 use crate::watch::watch;
@@ -93,28 +96,51 @@ fn show_json(call: &Call<'_>, words: &[&str]) -> Result<(), Failed> {
 
 /// What each interface tells, or why it does not.
 pub(super) fn ask_all() -> Result<Vec<Told>, Failed> {
-    let ask = |interface: String| {
-        let told = device::get(&interface).map_err(|error| {
-            super::tell(format_args!("Unable to access interface {interface}: {error}"));
-            error.to_string()
-        });
-        (interface, told)
-    };
-    Ok(list()?.into_iter().map(ask).collect())
+    let mut all = Vec::new();
+    ask_each(&list()?, |interface, told| {
+        all.push((interface.to_owned(), told.map(|get| *get).map_err(|error| error.to_string())));
+        Ok(())
+    })?;
+    Ok(all)
 }
 
-/// One after the other. It is a success if there is none, or one of them can be shown.
+/// Asks all at once, lest each that does not answer be waited for after the others, and hands on what they tell in the order
+/// of their names. Why one tells nothing is told on standard error.
+fn ask_each(
+    interfaces: &[String],
+    mut tell: impl FnMut(&str, Result<Box<Get>, Refusal>) -> Result<(), Failed>,
+) -> Result<(), Failed> {
+    let ask = |interface: &str| device::get(interface).map(Box::new);
+    thread::scope(|scope| {
+        let asked: Vec<_> = interfaces
+            .iter()
+            .map(|interface| {
+                let asking = thread::Builder::new().spawn_scoped(scope, move || ask(interface));
+                (interface, asking)
+            })
+            .collect();
+        for (interface, asking) in asked {
+            // Where there can be no more threads, this one has time to ask.
+            let told = match asking {
+                Ok(asking) => asking.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                Err(_) => ask(interface),
+            };
+            if let Err(error) = &told {
+                super::tell(format_args!("Unable to access interface {interface}: {error}"));
+            }
+            tell(interface, told)?;
+        }
+        Ok(())
+    })
+}
+
+/// It is a success if there is none, or one of them can be shown.
 fn show_all(call: &Call<'_>, name: Option<&str>) -> Result<(), Failed> {
     let interfaces = list()?;
     let mut result = if interfaces.is_empty() { Ok(()) } else { Err(Failed) };
-    for (number, interface) in (1..).zip(&interfaces) {
-        let get = match device::get(interface) {
-            Ok(get) => get,
-            Err(error) => {
-                super::tell(format_args!("Unable to access interface {interface}: {error}"));
-                continue;
-            }
-        };
+    let last = interfaces.last().map(String::as_str);
+    ask_each(&interfaces, |interface, told| {
+        let Ok(get) = told else { return Ok(()) };
         match name {
             Some(name) => {
                 let prefix = format!("{interface}\t");
@@ -122,13 +148,14 @@ fn show_all(call: &Call<'_>, name: Option<&str>) -> Result<(), Failed> {
             }
             None => {
                 print(&page(interface, &get))?;
-                if number < interfaces.len() {
+                if Some(interface) != last {
                     print(b"\n")?;
                 }
             }
         }
         result = Ok(());
-    }
+        Ok(())
+    })?;
     result
 }
 

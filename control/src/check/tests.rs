@@ -143,6 +143,20 @@ fn keys_are_hidden_in_commands_and_paths_are_not() {
     assert_eq!(report.outline.hooks, [("PostUp", format!("{path} (hidden) (hidden) (hidden)"))]);
 }
 
+/// `adit qr` and `adit new` print findings as they are.
+#[test]
+fn findings_do_not_move_the_cursor() {
+    for peer in ["Endpoint = a\u{1b}[2J.example:1", "AllowedIPs = \u{7}\u{202e}", "Endpoint = \u{9b}x"] {
+        let report = look(&file("MTU = 1\u{1b}\nDNS = x\u{1b}", &[peer]));
+        let shown: String = report.findings.iter().map(|finding| finding.display("x").to_string()).collect();
+        assert!(!shown.contains(['\u{1b}', '\u{7}', '\u{202e}', '\u{9b}']), "{shown:?}");
+    }
+    let shown = look(&file("", &["Endpoint = a\u{1b}[2J.example:1\nAllowedIPs = 10.0.0.2"])).findings;
+    assert!(
+        shown.iter().any(|finding| finding.code == "endpoint-name" && !finding.message.contains('\u{1b}'))
+    );
+}
+
 #[test]
 fn headings_with_a_slip() {
     let whole = file(CALLED, &[HOST]);

@@ -143,6 +143,21 @@ fn keys_are_hidden_in_commands_and_paths_are_not() {
     assert_eq!(report.outline.hooks, [("PostUp", format!("{path} (hidden) (hidden) (hidden)"))]);
 }
 
+#[test]
+fn keys_are_hidden_where_names_belong() {
+    let text = file(
+        &format!("DNS = {PRIVATE}, lan.example\nTable = auto"),
+        &[&format!("Endpoint = {PSK}:51820\nAllowedIPs = 10.0.0.2"), "Endpoint = vpn.example.com:0"],
+    );
+    let report = look(&text);
+    codes(&text);
+    let outline = format!("{} {:?}", report.outline, report.outline);
+    assert!(![PRIVATE, PSK].iter().any(|key| outline.contains(&key[..20])), "{outline}");
+    assert_eq!(report.outline.search, ["(hidden)", "lan.example"]);
+    assert_eq!(report.outline.peers[0].endpoint.as_deref(), Some("(hidden):51820"));
+    assert_eq!(report.outline.peers[1].endpoint.as_deref(), Some("vpn.example.com:0"));
+}
+
 /// `adit qr` and `adit new` print findings as they are.
 #[test]
 fn findings_do_not_move_the_cursor() {

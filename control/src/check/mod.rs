@@ -124,6 +124,10 @@ pub fn check(content: &[u8], tables: impl Fn(&str) -> Option<u32>) -> Report {
         }
         Outline::new(&source)
     });
+    for finding in &mut findings {
+        finding.message = conf::harmless(&finding.message);
+        finding.advice = conf::harmless(&finding.advice);
+    }
     findings.sort_by_key(|finding| {
         finding.place.as_ref().map_or((usize::MAX, 0), |place| (place.line, place.column))
     });

@@ -44,7 +44,7 @@ pub struct OutlinePeer {
     pub public_key: PublicKey,
     /// Whether there is a preshared key.
     pub has_preshared_key: bool,
-    /// Where it is called, as written.
+    /// Where it is called, as written, without what could be a key.
     pub endpoint: Option<String>,
     /// Whether that has to be looked up.
     pub is_name: bool,
@@ -60,7 +60,7 @@ impl Outline {
         let peers = source.effective_peers().map(|peer| OutlinePeer {
             public_key: peer.public_key,
             has_preshared_key: peer.preshared_key.is_some(),
-            endpoint: peer.endpoint.as_ref().map(|endpoint| endpoint.text.clone()),
+            endpoint: peer.endpoint.as_ref().map(|endpoint| shown(&endpoint.text)),
             is_name: peer.endpoint.as_ref().is_some_and(|endpoint| endpoint.address().is_none()),
             persistent_keepalive: peer.keepalive,
             allowed_ips: peer.allowed_ips.iter().map(|ip| ip.prefix).collect(),
@@ -71,9 +71,9 @@ impl Outline {
             listen_port: source.listen_port,
             fwmark: source.fwmark,
             mtu: config.mtu,
-            dns: config.dns.clone(),
-            search: config.search.clone(),
-            table: config.table.spelling().unwrap_or("auto").to_owned(),
+            dns: config.dns.iter().map(|word| shown(word)).collect(),
+            search: config.search.iter().map(|word| shown(word)).collect(),
+            table: shown(config.table.spelling().unwrap_or("auto")),
             full_ipv4: source.takes_all(false),
             full_ipv6: source.takes_all(true),
             hooks: source.hooks().map(|(key, command)| (key, shown(command))).collect(),
@@ -83,8 +83,9 @@ impl Outline {
     }
 }
 
-/// A command without what could be a key in it; of the rest all is shown, since root runs it.
-fn shown(command: &str) -> String {
+/// A command, or another value, without what could be a key in it: one may have been pasted where it does not belong. Of the
+/// rest all is shown, since root runs it.
+pub(super) fn shown(command: &str) -> String {
     let is_of_key = |char: char| char.is_ascii_alphanumeric() || "+/=-_".contains(char);
     let mut shown = String::new();
     let mut rest = command;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::outline::shown;
 use super::source::{Allowed, Peer, Source};
 use super::{Finding, Severity};
 use crate::Prefix;
@@ -156,7 +157,7 @@ fn within(peer: &Peer<'_>, endpoint: &Endpoint, prefix: Prefix) -> Finding {
         place: Some(peer.place("endpoint")),
         message: format!(
             "the endpoint {} is within {prefix}{other_half}, routed into the tunnel",
-            endpoint.host
+            shown(&endpoint.host)
         ),
         why: "unless there is a longer route to it, the encrypted packets are sent through the tunnel that they make, and never \
               leave",

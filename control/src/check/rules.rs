@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use super::outline::shown;
 use super::source::{Peer, Source, words};
 use super::{Finding, Severity};
 use crate::conf::Place;
@@ -172,7 +173,7 @@ fn endpoint(peer: &Peer<'_>, source: &Source<'_>, findings: &mut Vec<Finding>) {
         findings.push(warning(
             "no-such-endpoint",
             place(),
-            format!("there can be no peer at {}", endpoint.text),
+            format!("there can be no peer at {}", shown(&endpoint.text)),
             "packets to it go nowhere",
             "put the address and the ListenPort there that the peer has",
         ));
@@ -181,7 +182,7 @@ fn endpoint(peer: &Peer<'_>, source: &Source<'_>, findings: &mut Vec<Finding>) {
         findings.push(note(
             "endpoint-name",
             place(),
-            format!("{} is looked up when the interface comes up", endpoint.host),
+            format!("{} is looked up when the interface comes up", shown(&endpoint.host)),
             "if no name server can be reached by then, it does not come up",
             "nothing; or write an address that stays the same",
         ));

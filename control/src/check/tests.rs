@@ -144,6 +144,35 @@ fn keys_are_hidden_in_commands_and_paths_are_not() {
 }
 
 #[test]
+fn keys_are_hidden_where_names_belong() {
+    let text = file(
+        &format!("DNS = {PRIVATE}, lan.example\nTable = auto"),
+        &[&format!("Endpoint = {PSK}:51820\nAllowedIPs = 10.0.0.2"), "Endpoint = vpn.example.com:0"],
+    );
+    let report = look(&text);
+    codes(&text);
+    let outline = format!("{} {:?}", report.outline, report.outline);
+    assert!(![PRIVATE, PSK].iter().any(|key| outline.contains(&key[..20])), "{outline}");
+    assert_eq!(report.outline.search, ["(hidden)", "lan.example"]);
+    assert_eq!(report.outline.peers[0].endpoint.as_deref(), Some("(hidden):51820"));
+    assert_eq!(report.outline.peers[1].endpoint.as_deref(), Some("vpn.example.com:0"));
+}
+
+/// `adit qr` and `adit new` print findings as they are.
+#[test]
+fn findings_do_not_move_the_cursor() {
+    for peer in ["Endpoint = a\u{1b}[2J.example:1", "AllowedIPs = \u{7}\u{202e}", "Endpoint = \u{9b}x"] {
+        let report = look(&file("MTU = 1\u{1b}\nDNS = x\u{1b}", &[peer]));
+        let shown: String = report.findings.iter().map(|finding| finding.display("x").to_string()).collect();
+        assert!(!shown.contains(['\u{1b}', '\u{7}', '\u{202e}', '\u{9b}']), "{shown:?}");
+    }
+    let shown = look(&file("", &["Endpoint = a\u{1b}[2J.example:1\nAllowedIPs = 10.0.0.2"])).findings;
+    assert!(
+        shown.iter().any(|finding| finding.code == "endpoint-name" && !finding.message.contains('\u{1b}'))
+    );
+}
+
+#[test]
 fn headings_with_a_slip() {
     let whole = file(CALLED, &[HOST]);
     for (heading, slip) in

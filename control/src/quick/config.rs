@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::SecretText;
 use crate::conf::error::{Error, Place};
-use crate::conf::line::{is_space, without_keys};
+use crate::conf::line::{harmless, is_space, without_keys};
 
 /// What a file says to `wg-quick`.
 #[derive(Debug, Default)]
@@ -279,9 +279,9 @@ fn at(number: usize, raw: &str, line: &Line<'_>, message: String, hint: &'static
     let offset = value.as_ptr().addr() - raw.as_ptr().addr();
     let column = raw.get(..offset).unwrap_or_default().chars().count() + 1;
     Error {
-        message: without_words(message, value),
+        message: harmless(&without_words(message, value)),
         summary: "Configuration parsing error",
-        place: Some(Place { line: number, column, text: without_keys(raw.trim_end()) }),
+        place: Some(Place { line: number, column, text: harmless(&without_keys(raw.trim_end())) }),
         hint,
         warnings: Vec::new(),
     }
@@ -389,6 +389,15 @@ mod tests {
                 let text = error(&format!("[Interface]\n{name} = {value}\n"));
                 assert!(text.contains("(hidden)") && !text.contains(start) && !text.contains(end), "{text}");
             }
+        }
+    }
+
+    /// They are printed as they are, and whoever wrote the file may not want them to be seen.
+    #[test]
+    fn errors_do_not_move_the_cursor() {
+        for name in ["Address", "MTU", "Table", "SaveConfig"] {
+            let text = error(&format!("[Interface]\n{name} = \u{1b}[2Jx\u{202e} # \u{7}\n"));
+            assert!(!text.contains(['\u{1b}', '\u{202e}', '\u{7}']), "{text:?}");
         }
     }
 

@@ -34,6 +34,7 @@ mod slow_path;
 mod state;
 mod status;
 mod system;
+mod trouble;
 pub mod uapi;
 mod ways;
 mod why;

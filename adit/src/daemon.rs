@@ -5,6 +5,7 @@
 
 use std::env;
 use std::fmt::Display;
+use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::process::{self, ExitCode};
@@ -52,28 +53,35 @@ fn serve(interface: &str, args: &DaemonArgs, level: Option<&str>) -> Result<(), 
     let wanted = Wanted::without(&args.no_offload)?;
     crypto::choose()?;
     let tun = open_tun(interface, workers, wanted.tun)?;
-    let name = tun.name()?;
+    let name = tun.name().map_err(cannot("ask for the interface's name"))?;
     logger::set_interface(&name);
     let listener = match inherited(WG_UAPI_FD)? {
         Some(fd) => Listener::from_fd(fd, &name)?,
         None => Listener::bind(&name)?,
     };
     // The daemon stands elsewhere.
-    let key_log = env::var_os(ADIT_KEYLOGFILE).map(std::path::absolute).transpose()?;
+    let key_log = env::var_os(ADIT_KEYLOGFILE).map(std::path::absolute).transpose();
+    let key_log = key_log.map_err(cannot("find the key log"))?;
     let foreground = args.foreground || env::var(WG_PROCESS_FOREGROUND).is_ok_and(|value| value == "1");
     let ready = match foreground {
         true => None,
         false => Some(go_to_background(level)?),
     };
-    ignore_sigpipe()?;
-    let signals = SignalFd::new(&[Signal::Terminate, Signal::Interrupt])?;
+    let signals = ignore_sigpipe()
+        .and_then(|()| SignalFd::new(&[Signal::Terminate, Signal::Interrupt]))
+        .map_err(cannot("take signals"))?;
     let engine =
         Engine::start(tun, listener, signals, &Options { workers, udp_offloads: wanted.udp, key_log })?;
     match ready {
-        Some(ready) => ready.ready()?,
+        Some(ready) => ready.ready().map_err(cannot("go to the background"))?,
         None => service::ready(&format!("serving {name}")),
     }
-    Ok(engine.run()?)
+    Ok(engine.run().map_err(cannot("go on"))?)
+}
+
+/// Says what could not be done.
+fn cannot(what: &str) -> impl Fn(io::Error) -> String {
+    move |error| format!("cannot {what}: {error}")
 }
 
 /// One for each processor that this process may use. More than eight would find little to do, and cost memory.
@@ -110,7 +118,7 @@ fn go_to_background(level: Option<&str>) -> Result<ReadySignal, Box<dyn std::err
         Some("silent") | None => Output::Discard,
         Some(_) => Output::Keep,
     };
-    match daemonize(output)? {
+    match daemonize(output).map_err(cannot("go to the background"))? {
         Role::Child(ready) => Ok(ready),
         // Without destructors: interface and socket are the daemon's now.
         Role::Parent(code) => process::exit(code),

@@ -10,6 +10,7 @@ mod cookies;
 mod daemon;
 mod demo;
 mod dissect;
+mod faults;
 mod known_bugs;
 mod manual;
 mod metrics;

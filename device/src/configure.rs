@@ -139,7 +139,11 @@ impl Configuration {
         }
         self.is_up = true;
         if let Err(error) = self.bind(device, self.listen_port, device.fwmark.load(Relaxed)) {
-            log::error!("no packets can pass: {error}; free the port or set another listen-port");
+            let advice = match error.is_address_in_use() {
+                true => "free the port or set another listen-port",
+                false => "it is tried again",
+            };
+            log::error!("no packets can pass: {error}; {advice}");
         }
         for peer in self.peers(device) {
             let mut session = peer.session.locked();
@@ -147,6 +151,24 @@ impl Configuration {
             let has_keepalive = session.keepalive_interval().is_some();
             drop(session);
             if has_keepalive {
+                device.send_keepalive(&peer);
+            }
+        }
+    }
+
+    /// Whether the interface is up, and the sockets could not be opened.
+    pub(crate) fn lacks_sockets(&self, device: &Device) -> bool {
+        self.is_up && device.sockets.shared().is_none()
+    }
+
+    /// Tries again to open them. That it does not work was told, and is no news.
+    pub(crate) fn open_sockets(&mut self, device: &Device) {
+        if self.bind(device, self.listen_port, device.fwmark.load(Relaxed)).is_err() {
+            return;
+        }
+        log::warn!("packets can pass now, at port {}", self.listen_port);
+        for peer in self.peers(device) {
+            if peer.session.locked().keepalive_interval().is_some() {
                 device.send_keepalive(&peer);
             }
         }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use adit_control::SecretText;
 use adit_control::uapi::{Operation, Request, write_get, write_status, write_why};
@@ -18,11 +18,13 @@ use adit_net::netlink::RouteMonitor;
 use adit_net::poll::{Event, Events, Interest, Poller};
 use adit_net::process::SignalFd;
 use adit_net::tun::Tun;
+use adit_net::unix::is_out_of_room;
 
 use crate::configure::Configuration;
 use crate::key_log::KeyLogFile;
 use crate::link::{Change, Link};
 use crate::state::Device;
+use crate::trouble::Trouble;
 use crate::uapi::{Client, Listener, MAX_CLIENTS, Turn};
 use crate::ways::Ways;
 use crate::{slow_path, worker};
@@ -37,8 +39,8 @@ const TOKEN_PAUSE: u64 = 6;
 const TOKEN_CLOCK: u64 = 7;
 const TOKEN_FIRST_CLIENT: u64 = 8;
 
-/// Pause after an error.
-const RESPITE: Duration = Duration::from_millis(10);
+/// What was left undone by an error is tried again after this.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// How to run the engine.
 #[derive(Debug)]
@@ -101,7 +103,7 @@ fn cannot(what: &'static str) -> impl Fn(io::Error) -> StartError {
 pub struct Engine {
     device: Arc<Device>,
     tun: Arc<Tun>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<JoinHandle<io::Result<()>>>,
     configuration: Configuration,
     poller: Poller,
     link: Link,
@@ -112,6 +114,9 @@ pub struct Engine {
     clients: BTreeMap<u64, Client>,
     /// Tokens count up; the smallest is the client that was silent for the longest, for each turn gives a new one.
     next_token: u64,
+    trouble: Trouble,
+    /// Something was left undone, which is to be tried again then.
+    again: Option<Instant>,
 }
 
 impl Engine {
@@ -139,6 +144,8 @@ impl Engine {
             listener,
             clients: BTreeMap::new(),
             next_token: TOKEN_FIRST_CLIENT,
+            trouble: Trouble::default(),
+            again: None,
             device,
             tun,
         };
@@ -155,20 +162,54 @@ impl Engine {
     /// Runs until a signal comes, the interface or the UAPI socket is removed.
     ///
     /// # Errors
-    /// What makes going on impossible.
+    /// What makes going on impossible, for any of the threads.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(16);
         while !self.device.is_ending() {
-            self.poller.wait(&mut events, None)?;
+            let timeout = self.again.map(|at| at.saturating_duration_since(Instant::now()));
+            self.trouble.wait(&self.poller, &mut events, timeout)?;
             for event in events.iter() {
-                if let Err(error) = self.handle(event) {
-                    // Never a reason to take the tunnel down. What lasts must not occupy the processor either.
-                    log::error!("going on in spite of: {error}");
-                    thread::sleep(RESPITE);
-                }
+                let result = self.handle(event);
+                self.note(task(event.token), result);
+            }
+            if self.again.is_some_and(|at| at <= Instant::now()) {
+                self.try_again();
             }
         }
-        Ok(())
+        self.join()
+    }
+
+    /// An error is never a reason to take the tunnel down.
+    fn note(&mut self, what: &'static str, result: io::Result<()>) {
+        match result {
+            Ok(()) => self.trouble.passed(),
+            Err(error) => {
+                self.trouble.tell(what, &error);
+                self.trouble.failed(what, &error);
+                self.is_to_be_tried_again();
+            }
+        }
+    }
+
+    fn is_to_be_tried_again(&mut self) {
+        self.again.get_or_insert(Instant::now() + AGAIN);
+    }
+
+    /// Whatever an error may have kept it from.
+    fn try_again(&mut self) {
+        self.again = None;
+        let result = self.follow_link();
+        self.note(task(TOKEN_LINK), result);
+        let result = self.ways.clock_jumped(&self.device);
+        self.note(task(TOKEN_CLOCK), result);
+        let result = self.follow_socket_file();
+        self.note(task(TOKEN_SOCKET_FILE), result);
+        if self.configuration.lacks_sockets(&self.device) {
+            self.configuration.open_sockets(&self.device);
+            if self.configuration.lacks_sockets(&self.device) {
+                self.is_to_be_tried_again();
+            }
+        }
     }
 
     fn watch(&self) -> io::Result<()> {
@@ -185,11 +226,14 @@ impl Engine {
         }
     }
 
+    /// What threads need of the system they get here: who started the engine learns of it when it is refused.
     fn start_threads(&mut self, workers: usize) -> io::Result<()> {
-        self.start_thread("slow path".to_owned(), slow_path::run)?;
+        let poller = slow_path::poller(&self.device)?;
+        self.start_thread("slow path".to_owned(), move |device| slow_path::run(device, &poller))?;
         for number in 0..workers {
-            let tun = self.tun.clone();
-            self.start_thread(format!("worker {number}"), move |device| worker::run(device, &tun, number))?;
+            let (tun, poller) = (self.tun.clone(), worker::poller(&self.device, number)?);
+            let run = move |device: &Device| worker::run(device, &tun, number, &poller);
+            self.start_thread(format!("worker {number}"), run)?;
         }
         Ok(())
     }
@@ -197,17 +241,29 @@ impl Engine {
     fn start_thread(
         &mut self,
         name: String,
-        run: impl Fn(&Device) -> io::Result<()> + Send + 'static,
+        run: impl FnOnce(&Device) -> io::Result<()> + Send + 'static,
     ) -> io::Result<()> {
         let device = self.device.clone();
-        let thread = thread::Builder::new().name(name.clone()).spawn(move || {
+        let run = move || {
             let ending = Ending(device);
-            if let Err(error) = run(&ending.0) {
-                log::error!("the {name} failed: {error}");
-            }
-        })?;
-        self.threads.push(thread);
+            run(&ending.0)
+        };
+        self.threads.push(thread::Builder::new().name(name).spawn(run)?);
         Ok(())
+    }
+
+    /// Ends all threads; returns what one of them could not go on for.
+    fn join(&mut self) -> io::Result<()> {
+        self.device.end();
+        let mut result = Ok(());
+        for thread in self.threads.drain(..) {
+            let name = thread.thread().name().unwrap_or_default().to_owned();
+            // One that panicked has said so itself.
+            if let Ok(Err(error)) = thread.join() {
+                result = Err(io::Error::new(error.kind(), format!("the {name}: {error}")));
+            }
+        }
+        result
     }
 
     fn handle(&mut self, event: Event) -> io::Result<()> {
@@ -229,12 +285,7 @@ impl Engine {
             TOKEN_PAUSE => self.ways.pause_over(&self.device)?,
             TOKEN_CLOCK => self.ways.clock_jumped(&self.device)?,
             TOKEN_LISTENER => self.accept()?,
-            TOKEN_SOCKET_FILE => {
-                if self.listener.is_removed() {
-                    log::info!("ending: the UAPI socket was removed");
-                    self.device.end();
-                }
-            }
+            TOKEN_SOCKET_FILE => self.follow_socket_file()?,
             token => self.serve(token)?,
         }
         Ok(())
@@ -255,7 +306,12 @@ impl Engine {
     fn apply_changes(&mut self, changes: &[Change]) {
         for change in changes {
             match change {
-                Change::Up => self.configuration.interface_up(&self.device),
+                Change::Up => {
+                    self.configuration.interface_up(&self.device);
+                    if self.configuration.lacks_sockets(&self.device) {
+                        self.is_to_be_tried_again();
+                    }
+                }
                 Change::Down => self.configuration.interface_down(&self.device),
                 Change::Mtu(mtu) => self.device.mtu.store(*mtu as usize, Relaxed),
                 Change::Gone => {
@@ -269,14 +325,24 @@ impl Engine {
 
 /// The UAPI socket.
 impl Engine {
+    fn follow_socket_file(&mut self) -> io::Result<()> {
+        if self.listener.is_removed()? {
+            log::info!("ending: the UAPI socket was removed");
+            self.device.end();
+        }
+        Ok(())
+    }
+
     /// Lets one in. Before the next, those that have asked something have their turn: who comes in a crowd turns out others who
-    /// are silent, and not those who wait for an answer.
+    /// are silent, and not those who wait for an answer. And to try whether there is another would have the kernel complain of too
+    /// few descriptors even where nobody waits.
     fn accept(&mut self) -> io::Result<()> {
         let client = match self.listener.accept() {
             Ok(client) => client,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            // Out of descriptors: the one who waits would wake this thread for ever.
-            Err(_) if !self.clients.is_empty() => {
+            // One who has left already.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return Ok(()),
+            Err(error) if is_out_of_room(&error) && !self.clients.is_empty() => {
                 self.clients.pop_first();
                 return Ok(());
             }
@@ -351,11 +417,21 @@ fn text(answer: &str) -> SecretText {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.device.end();
-        for thread in self.threads.drain(..) {
-            // A thread that panicked has said so itself.
-            let _ = thread.join();
-        }
+        // Whoever wanted to know has asked.
+        let _ = self.join();
+    }
+}
+
+/// What an event is about, for people.
+fn task(token: u64) -> &'static str {
+    match token {
+        TOKEN_END | TOKEN_SIGNAL => "being asked to end",
+        TOKEN_LINK => "following the interface",
+        TOKEN_ROUTES | TOKEN_PAUSE => "following the routes",
+        TOKEN_CLOCK => "watching the clock",
+        TOKEN_LISTENER => "accepting clients of the UAPI socket",
+        TOKEN_SOCKET_FILE => "watching the UAPI socket",
+        _ => "serving a client of the UAPI socket",
     }
 }
 

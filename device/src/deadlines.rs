@@ -14,10 +14,13 @@ use crate::lock::Lock;
 use crate::outside;
 use crate::peer::Peer;
 use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 pub(crate) struct Deadlines {
     timer: TimerFd,
     heap: Mutex<Heap>,
+    /// The timer could not be set to the earliest deadline, or not be cleared.
+    is_wrong: AtomicBool,
 }
 
 #[derive(Default)]
@@ -55,19 +58,23 @@ impl Eq for Entry {}
 
 impl Deadlines {
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Deadlines { timer: TimerFd::new()?, heap: Mutex::default() })
+        Ok(Deadlines { timer: TimerFd::new()?, heap: Mutex::default(), is_wrong: AtomicBool::new(false) })
     }
 
-    /// Notes that `peer` has something to do `at`.
-    pub(crate) fn add(&self, at: Instant, peer: &Arc<Peer>) {
+    /// Notes that `peer` has something to do `at`. False if the slow path has to be woken for it, since the timer does not.
+    #[must_use]
+    pub(crate) fn add(&self, at: Instant, peer: &Arc<Peer>) -> bool {
         let mut heap = self.heap.locked();
         heap.count += 1;
         let entry = Entry { at, count: heap.count, peer: Arc::downgrade(peer) };
         let is_earliest = heap.entries.peek().is_none_or(|Reverse(first)| entry < *first);
         heap.entries.push(Reverse(entry));
-        if is_earliest {
-            self.arm(at);
-        }
+        !is_earliest || self.arm(Some(at))
+    }
+
+    /// Whether the timer could not be set when it last had to be: until it is, somebody has to look.
+    pub(crate) fn is_timer_wrong(&self) -> bool {
+        self.is_wrong.load(Relaxed)
     }
 
     /// Takes one deadline that is reached; when there is none, the timer is set to the next.
@@ -75,7 +82,7 @@ impl Deadlines {
         let mut heap = self.heap.locked();
         while let Some(Reverse(first)) = heap.entries.peek() {
             if first.at > now {
-                self.arm(first.at);
+                self.arm(Some(first.at));
                 return None;
             }
             // A removed peer's entry stays until its time comes.
@@ -85,9 +92,7 @@ impl Deadlines {
                 return Some((entry.at, peer));
             }
         }
-        if let Err(error) = outside::set_timer(&self.timer, None) {
-            log::error!("the timer cannot be cleared: {error}");
-        }
+        self.arm(None);
         None
     }
 
@@ -98,10 +103,15 @@ impl Deadlines {
         (heap.entries.peek().map(|Reverse(first)| first.at), heap.entries.len())
     }
 
-    fn arm(&self, at: Instant) {
-        if let Err(error) = outside::set_timer(&self.timer, Some(at)) {
-            log::error!("the timer cannot be set: {error}");
+    fn arm(&self, at: Option<Instant>) -> bool {
+        let result = outside::set_timer(&self.timer, at);
+        let was_wrong = self.is_wrong.swap(result.is_err(), Relaxed);
+        if let Err(error) = &result
+            && !was_wrong
+        {
+            log::error!("the timer cannot be set: {error}; it is tried again and again");
         }
+        result.is_ok()
     }
 }
 

@@ -37,6 +37,7 @@ mod state;
 mod status;
 mod sync;
 mod system;
+mod trouble;
 pub mod uapi;
 mod ways;
 mod why;

@@ -29,6 +29,8 @@ pub(crate) enum Change {
 
 pub(crate) struct Link {
     monitor: LinkMonitor,
+    /// It went away from where it is listened to, and was not found anywhere else yet.
+    is_lost: bool,
 }
 
 impl Link {
@@ -36,12 +38,18 @@ impl Link {
     pub(crate) fn follow(tun: &Tun) -> io::Result<(Self, Vec<Change>)> {
         let monitor = open(tun)?;
         let state = state(&monitor);
-        Ok((Link { monitor }, state))
+        Ok((Link { monitor, is_lost: false }, state))
     }
 
     /// What happened since. After a move, what is listened to is another descriptor: `true` asks to poll it anew.
+    ///
+    /// # Errors
+    /// To be called again then, after a while.
     pub(crate) fn changes(&mut self, tun: &Tun) -> io::Result<(Vec<Change>, bool)> {
         let mut changes = Vec::new();
+        if self.is_lost {
+            return self.follow_away(tun, changes);
+        }
         for event in self.monitor.poll()? {
             match event {
                 LinkEvent::Up => changes.push(Change::Up),
@@ -56,7 +64,9 @@ impl Link {
 
     /// Not here any more: deleted, or moved.
     fn follow_away(&mut self, tun: &Tun, mut changes: Vec<Change>) -> io::Result<(Vec<Change>, bool)> {
-        match open(tun) {
+        let found = open(tun);
+        self.is_lost = found.is_err();
+        match found {
             Ok(monitor) => {
                 changes.extend(state(&monitor));
                 self.monitor = monitor;

@@ -175,7 +175,8 @@ impl Device {
 
     fn begin_lookup(&self, peer: &Arc<Peer>, name: &mut Name, now: Instant) {
         if name.begin_lookup(now, rng().next_u32()) {
-            self.resolver.ask(peer.clone(), name.name.clone(), self.fwmark.load(Relaxed));
+            name.is_being_looked_up =
+                self.resolver.ask(peer.clone(), name.name.clone(), self.fwmark.load(Relaxed));
         }
     }
 }
@@ -204,20 +205,28 @@ struct Request {
 }
 
 impl Resolver {
-    fn ask(&self, peer: Arc<Peer>, name: EndpointName, fwmark: u32) {
+    /// False if there is nobody to look it up.
+    fn ask(&self, peer: Arc<Peer>, name: EndpointName, fwmark: u32) -> bool {
         let interface = self.interface.get().cloned().unwrap_or_default();
         let mut waiting = self.waiting.locked();
         waiting.names.push_back(Request { peer, name, fwmark, interface });
         if waiting.threads == MAX_THREADS {
-            return;
+            return true;
         }
         let names = self.waiting.clone();
         let thread = thread::Builder::new().name("resolver".to_owned());
         match thread.spawn(move || while look_up_next(&names) {}) {
             Ok(_) => waiting.threads += 1,
-            // Whoever asks next takes this one along.
-            Err(error) => log::error!("names cannot be looked up: {error}"),
+            Err(error) => {
+                log::error!("names cannot be looked up: {error}; that is tried again");
+                if waiting.threads == 0 {
+                    // Nobody would take it, and its peer would wait for ever. It asks again when the time has come.
+                    waiting.names.pop_back();
+                    return false;
+                }
+            }
         }
+        true
     }
 }
 

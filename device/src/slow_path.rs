@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::{io, iter};
+use std::time::Duration;
+use std::{io, iter, thread};
 
 use adit_control::Reason;
 use adit_net::poll::{Events, Interest, Poller};
@@ -13,6 +14,7 @@ use crate::handshakes::Admission;
 use crate::lock::Lock;
 use crate::peer::Peer;
 use crate::state::Device;
+use crate::trouble::Trouble;
 use crate::why::Note;
 
 /// Things of one kind that are done before the other kinds have their turn again.
@@ -20,12 +22,29 @@ const BATCH: usize = 32;
 /// Handshakes whose steps are taken together: with what each needs they fill vectors, and nobody waits long for the last.
 const GROUP: usize = 8;
 
-pub(crate) fn run(device: &Device) -> io::Result<()> {
+/// How often deadlines are looked at while the timer cannot be set.
+const WITHOUT_TIMER: Duration = Duration::from_millis(20);
+
+/// What it waits with.
+pub(crate) fn poller(device: &Device) -> io::Result<Poller> {
     let poller = Poller::new()?;
     poller.add(&device.slow_path, 0, Interest::Read)?;
     poller.add(&device.deadlines, 1, Interest::Read)?;
+    Ok(poller)
+}
+
+/// Runs until the device ends.
+pub(crate) fn run(device: &Device, poller: &Poller) -> io::Result<()> {
     let mut events = Events::with_capacity(2);
-    serve(device, || poller.wait(&mut events, None))
+    let mut trouble = Trouble::default();
+    serve(device, || {
+        if device.deadlines.is_timer_wrong() {
+            // Not by the wait: a timer that cannot be cleared would end it at once.
+            thread::sleep(WITHOUT_TIMER);
+            return Ok(());
+        }
+        trouble.wait(poller, &mut events, None)
+    })
 }
 
 /// Does what is to be done whenever `wait` returns.

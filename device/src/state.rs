@@ -190,8 +190,10 @@ impl Device {
 
     /// To be called, with its lock still held, whenever the session's timers may have moved.
     pub(crate) fn schedule(&self, peer: &Arc<Peer>, session: &mut Session<Endpoint>) {
-        if let Some(at) = session.wake() {
-            self.deadlines.add(at, peer);
+        if let Some(at) = session.wake()
+            && !self.deadlines.add(at, peer)
+        {
+            self.slow_path.wake();
         }
     }
 

@@ -8,7 +8,7 @@ use std::fmt;
 use std::fs::{self, DirBuilder};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -75,7 +75,16 @@ impl Listener {
             }
             fs::remove_file(&path).map_err(failed)?;
         }
-        Self::new(bind_private(&path).map_err(failed)?, path).map_err(failed)
+        let socket = bind_private(&path).map_err(failed)?;
+        match Self::new(socket, path.clone()) {
+            Ok(listener) if listener.inode.is_some() => Ok(listener),
+            // Without being able to look at the file it could not be removed at the end.
+            result => {
+                let _ = fs::remove_file(&path);
+                let is_gone = || io::ErrorKind::NotFound.into();
+                Err(failed(result.err().unwrap_or_else(is_gone)))
+            }
+        }
     }
 
     /// Takes over a listening socket that another program made for the interface `name`, wherever it is bound: one
@@ -104,9 +113,18 @@ impl Listener {
     }
 
     /// Whether the file was removed, or replaced by another: whoever did that wants this engine to end.
-    pub(crate) fn is_removed(&self) -> bool {
-        let drained = self.watch.as_ref().is_some_and(|watch| watch.drain().is_ok());
-        drained && inode_of(&self.path) != self.inode
+    ///
+    /// # Errors
+    /// When that cannot be told.
+    pub(crate) fn is_removed(&self) -> io::Result<bool> {
+        let Some(watch) = &self.watch else { return Ok(false) };
+        watch.drain()?;
+        match fs::symlink_metadata(&self.path) {
+            Ok(metadata) => Ok(Some(metadata.ino()) != self.inode),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            // It cannot be looked at, which is no reason to end.
+            Err(error) => Err(error),
+        }
     }
 
     pub(crate) fn accept(&self) -> io::Result<Client> {

@@ -85,8 +85,9 @@ impl Ways {
         }
         let peers = self.look(device);
         let pause = PAUSE + PAUSE_PER_PEER * peers;
+        self.pause.set((Device::now() + pause).as_nanos())?;
         self.is_pausing = true;
-        self.pause.set((Device::now() + pause).as_nanos())
+        Ok(())
     }
 
     /// The pause is over.

@@ -17,6 +17,7 @@
 //! | [`dice`], [`sets`] | random configurations that a seed decides |
 //! | [`flood`] | handshake initiations by the thousand |
 //! | [`refusal`] | a kernel that refuses system calls |
+//! | [`faults`] | calls of a running program that fail for a while, and which it makes |
 //! | [`debian`] | a small Debian to install packages in |
 //! | [`vm`] | the Linux kernel's own WireGuard, in a virtual machine |
 
@@ -25,6 +26,7 @@ pub mod cmd;
 pub mod debian;
 pub mod dice;
 pub mod engine;
+pub mod faults;
 pub mod flood;
 mod image;
 pub mod netns;

@@ -63,6 +63,14 @@ impl Uapi {
         self.stream.get_mut().write_all(bytes.as_bytes()).expect("writing to the UAPI socket");
     }
 
+    /// The same, for who does not mind.
+    ///
+    /// # Errors
+    /// When the daemon closed the connection.
+    pub fn try_send(&mut self, bytes: &str) -> io::Result<()> {
+        self.stream.get_mut().write_all(bytes.as_bytes())
+    }
+
     /// Reads one answer, up to its empty line.
     ///
     /// # Panics

@@ -35,6 +35,9 @@ impl Interest {
     }
 }
 
+/// How often another thread is woken, if that fails.
+const WAKING_TRIES: usize = 16;
+
 /// A set of descriptors to wait for, each known by a token of the caller's choice.
 ///
 /// A closed descriptor leaves the set by itself, unless it was duplicated; tokens need not be unique.
@@ -164,8 +167,14 @@ impl EventFd {
 
     /// Makes it readable. Waking twice is waking once.
     pub fn wake(&self) {
-        // The only failure is a counter at its maximum, which is readable all the same.
-        let _ = self.0.write(1);
+        for _ in 0..WAKING_TRIES {
+            match self.0.write(1) {
+                // At its maximum the counter is readable all the same.
+                Ok(_) | Err(Errno::EAGAIN) => return,
+                // Nothing else has a reason to fail; but whoever is not woken sleeps for ever.
+                Err(_) => {}
+            }
+        }
     }
 
     /// Makes it unreadable; returns whether it was readable.

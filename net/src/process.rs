@@ -46,14 +46,17 @@ impl ReadySignal {
     ///
     /// # Errors
     ///
-    /// No `/dev/null`. A parent that is gone is no error.
+    /// No `/dev/null`, or the parent cannot be told, and would wait for ever. One that is gone is no error.
     pub fn ready(mut self) -> io::Result<()> {
-        if self.output == Output::Discard {
-            let null = dev_null()?;
-            dup2_stdout(&null)?;
-            dup2_stderr(&null)?;
+        let null = if self.output == Output::Discard { Some(dev_null()?) } else { None };
+        match self.pipe.write_all(&[1]) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
+            _ => {}
         }
-        let _ = self.pipe.write_all(&[1]);
+        if let Some(null) = null {
+            // From here on it is a success, whatever becomes of messages.
+            let _ = dup2_stdout(&null).and_then(|()| dup2_stderr(&null));
+        }
         Ok(())
     }
 }
@@ -94,9 +97,15 @@ fn dev_null() -> io::Result<File> {
 
 /// The exit code for the parent: never 0 unless the child said that it is ready.
 fn await_child(child: Pid, mut pipe: File) -> io::Result<i32> {
-    // Nothing to read means that the child closed its end, mostly by dying.
-    if pipe.read_exact(&mut [0]).is_ok() {
-        return Ok(0);
+    match pipe.read_exact(&mut [0]) {
+        Ok(()) => return Ok(0),
+        // It closed its end, mostly by dying.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+        Err(error) => {
+            // Nobody would learn whether it is ready: it must not stay.
+            signal::kill(child, signal::Signal::SIGTERM)?;
+            return Err(error);
+        }
     }
     loop {
         return match waitpid(child, None) {

@@ -61,12 +61,12 @@ fn try_bind_private(path: &Path) -> io::Result<UnixListener> {
     let previous = umask(Mode::from_bits_truncate(0o177));
     let result = UnixListener::bind(&first);
     umask(previous);
-    let listener = result?;
-    let named = fs::hard_link(&first, path);
-    let _ = fs::remove_file(&first);
+    let named = result.and_then(|listener| fs::hard_link(&first, path).map(|()| listener));
+    // It is bound before it listens, so there is a file even where it does not. What stays harms nobody.
+    let _ = fs::remove_file(&first).or_else(|_| fs::remove_file(&first));
     match named {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Errno::EADDRINUSE.into()),
-        named => named.map(|()| listener),
+        named => named,
     }
 }
 
@@ -81,6 +81,13 @@ pub fn connect_within(path: &Path, patience: Duration) -> io::Result<UnixStream>
     setsockopt(&socket, SendTimeout, &TimeVal::milliseconds(millis))?;
     connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
     Ok(socket.into())
+}
+
+/// Whether an error of `accept(2)` and its kin says that there are too many things of some kind, in this process or on this
+/// machine: giving up one makes room.
+#[must_use]
+pub fn is_out_of_room(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
 /// Whether nobody has the socket at `path` open any more, so that it may be removed. One of another kind, or one whose server

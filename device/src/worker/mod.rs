@@ -25,9 +25,10 @@ use std::time::Duration;
 
 use adit_net::poll::{Events, Poller};
 use adit_net::tun::{Fault, Tun, TunQueue};
-use adit_net::udp::{Bound, RecvBatch, RecvBuffer, is_transient};
+use adit_net::udp::{Bound, RecvBatch, RecvBuffer};
 
 use crate::state::Device;
+use crate::trouble::Trouble;
 pub(crate) use crew::Crew;
 pub use crew::MAX_WORKERS;
 use outlet::Ports;
@@ -55,7 +56,7 @@ pub(crate) struct Worker<'a> {
     /// The TUN queue that it writes through: one of its own if it has any, since the driver accounts for packets per
     /// queue, and processors that write through one fight over a cache line.
     writer: &'a TunQueue,
-    poller: Poller,
+    poller: &'a Poller,
     /// Bit `i`: it watches the descriptors of worker `i`.
     watched: u64,
     /// Whose sockets it sends through: those of the worker whose queue it read last, so that a flow's packets leave by one
@@ -66,15 +67,26 @@ pub(crate) struct Worker<'a> {
     sender: Sender<'a>,
     receiver: Receiver<'a>,
     limit: Unreachable,
+    trouble: Trouble,
+    /// Some descriptor could not be watched, or not be given up: that is to be tried again.
+    watches_wrongly: bool,
+}
+
+/// What worker `number` waits with.
+pub(crate) fn poller(device: &Device, number: usize) -> io::Result<Poller> {
+    watch::poller(&device.crew.member(number).waker)
 }
 
 /// Runs worker `number` until the device ends.
-pub(crate) fn run(device: &Device, tun: &Tun, number: usize) -> io::Result<()> {
-    let mut worker = Worker::new(device, tun, number)?;
+pub(crate) fn run(device: &Device, tun: &Tun, number: usize, poller: &Poller) -> io::Result<()> {
+    let mut worker = Worker::new(device, tun, number, poller);
     worker.follow();
     let mut events = Events::with_capacity(16);
     while !device.is_ending() {
         worker.wait(&mut events)?;
+        if worker.watches_wrongly {
+            worker.watch_rightly();
+        }
         for event in events.iter() {
             match Source::of(event.token) {
                 Source::Waker => worker.follow(),
@@ -88,15 +100,15 @@ pub(crate) fn run(device: &Device, tun: &Tun, number: usize) -> io::Result<()> {
 }
 
 impl<'a> Worker<'a> {
-    fn new(device: &'a Device, tun: &'a Tun, number: usize) -> io::Result<Self> {
+    fn new(device: &'a Device, tun: &'a Tun, number: usize, poller: &'a Poller) -> Self {
         let member = device.crew.member(number);
         let queues = share(tun.queues(), number, device.crew.len());
-        Ok(Worker {
+        Worker {
             device,
             tun,
             number,
             writer: queues.first().unwrap_or(&tun.queues()[0]),
-            poller: watch::poller(&member.waker)?,
+            poller,
             watched: 0,
             sends_for: number,
             sockets: None,
@@ -104,7 +116,9 @@ impl<'a> Worker<'a> {
             sender: Sender::new(device, &member.tx),
             receiver: Receiver::new(device, &member.rx),
             limit: Unreachable::default(),
-        })
+            trouble: Trouble::default(),
+            watches_wrongly: false,
+        }
     }
 
     /// Waits for events. Meanwhile what is in the lanes goes on, and what is in other workers' lanes.
@@ -116,7 +130,7 @@ impl<'a> Worker<'a> {
                 sender.round(&mut ports);
                 receiver.round(&mut ports);
                 // Then what comes in has precedence: lanes are short, and with work in them others can help.
-                self.poller.wait(events, Some(Duration::ZERO))?;
+                self.trouble.wait(self.poller, events, Some(Duration::ZERO))?;
                 if !events.is_empty() {
                     crew.helps_no_more(number);
                     return Ok(());
@@ -129,7 +143,8 @@ impl<'a> Worker<'a> {
                 self.sender.rest();
                 self.receiver.rest();
                 crew.sleeps(number);
-                let result = self.poller.wait(events, None);
+                let timeout = self.watches_wrongly.then_some(watch::AGAIN);
+                let result = self.trouble.wait(self.poller, events, timeout);
                 crew.awakes(number);
                 return result;
             }
@@ -192,7 +207,10 @@ impl Worker<'_> {
         let (sender, _, _, mut ports) = self.parts();
         let turn = sender.turn(queue, &mut ports);
         match turn {
-            Ok(turn) => self.turned(is_rush(turn.packets, turn.bytes)),
+            Ok(turn) => {
+                self.trouble.passed();
+                self.turned(is_rush(turn.packets, turn.bytes));
+            }
             Err(error) => self.tun_failed(&error),
         }
     }
@@ -204,10 +222,11 @@ impl Worker<'_> {
         }
     }
 
-    fn tun_failed(&self, error: &io::Error) {
+    /// Never a reason to stop, unless it was deleted.
+    fn tun_failed(&mut self, error: &io::Error) {
         match Fault::of(error) {
             Fault::Gone => self.device.end(),
-            fault => log::debug!("the interface failed ({fault:?}): {error}"),
+            _ => self.trouble.failed("reading from the interface", error),
         }
     }
 
@@ -221,16 +240,12 @@ impl Worker<'_> {
             Ok(trains) => {
                 let bytes: usize = receiver.push(batch, &mut ports);
                 batch.set_limit(trains_in_a_share(trains, bytes));
+                self.trouble.passed();
                 self.turned(is_rush(trains, bytes));
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => {
-                log::debug!("receiving failed: {error}");
-                // Never a reason to stop; what lasts must not occupy the processor either.
-                if !is_transient(&error) {
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-            }
+            // Never a reason to stop.
+            Err(error) => self.trouble.failed("receiving", &error),
         }
     }
 }

@@ -10,12 +10,16 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use adit_net::poll::{Interest, Poller};
 
 use super::crew::FIRST;
 use super::{Worker, places};
 use crate::sync::EventFd;
+
+/// How long descriptors that could not be watched wait until that is tried again.
+pub(super) const AGAIN: Duration = Duration::from_millis(100);
 
 /// A turn of so many packets or trains, or of so many bytes, is a rush.
 const RUSH_PACKETS: usize = 8;
@@ -122,14 +126,22 @@ impl Worker<'_> {
 
     /// Watches the descriptors of these workers, and of no others.
     fn watch(&mut self, wanted: u64) {
-        let (lost, gained) = (self.watched & !wanted, wanted & !self.watched);
+        let changed = self.watched ^ wanted;
         self.watched = wanted;
-        for owner in (0..self.device.crew.len()).filter(|owner| (lost | gained) & 1 << owner != 0) {
-            if let Err(error) = self.watch_those_of(owner, gained & 1 << owner != 0) {
-                log::error!(
-                    "worker {} cannot wait for packets: {error}; set the interface down and up",
-                    self.number
-                );
+        self.watch_again(changed);
+    }
+
+    /// Tries again what has failed of that.
+    pub(super) fn watch_rightly(&mut self) {
+        self.watches_wrongly = false;
+        self.watch_again(u64::MAX);
+    }
+
+    fn watch_again(&mut self, changed: u64) {
+        for owner in (0..self.device.crew.len()).filter(|owner| changed & 1 << owner != 0) {
+            if let Err(error) = self.watch_those_of(owner, self.watches(owner)) {
+                self.watches_wrongly = true;
+                self.trouble.failed("having the kernel tell of packets", &error);
             }
         }
     }

@@ -10,7 +10,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::message::{LINK_HEADER_LEN, Message, messages, name_of, u32_of};
-use super::socket::NetlinkSocket;
+use super::socket::{NetlinkSocket, is_overrun};
 use crate::netns;
 
 const RTMGRP_LINK: u32 = 1;
@@ -59,6 +59,8 @@ pub struct LinkMonitor {
     elsewhere: Option<i32>,
     state: LinkState,
     gone: bool,
+    /// News may have been lost or are of another namespace: the interface is to be asked for.
+    ask: bool,
 }
 
 impl LinkMonitor {
@@ -90,7 +92,7 @@ impl LinkMonitor {
         socket.set_non_blocking()?;
         socket.send(request(ifindex, elsewhere), 0)?;
         let state = LinkState { name: String::new(), up: false, mtu: 0 };
-        let mut monitor = Self { socket, ifindex, elsewhere, state, gone: false };
+        let mut monitor = Self { socket, ifindex, elsewhere, state, gone: false, ask: false };
         for _ in 0..PATIENCE {
             if monitor.drain(&mut Vec::new())? {
                 return if monitor.gone { Err(no_device()) } else { Ok(monitor) };
@@ -118,7 +120,7 @@ impl LinkMonitor {
     ///
     /// # Errors
     ///
-    /// None in practice.
+    /// None in practice. What was to be done then is done by the next call, whether the descriptor is readable or not.
     pub fn poll(&mut self) -> io::Result<Vec<LinkEvent>> {
         let mut events = Vec::new();
         self.drain(&mut events)?;
@@ -127,20 +129,20 @@ impl LinkMonitor {
 
     /// Reads all there is; returns whether the interface was heard of.
     fn drain(&mut self, events: &mut Vec<LinkEvent>) -> io::Result<bool> {
-        let (mut heard, mut ask) = (false, false);
+        let (mut heard, mut overruns) = (false, 0);
         loop {
             let asked = self.socket.sequence();
             let datagram = match self.socket.recv() {
                 Ok(datagram) => datagram,
                 // Only an emptied socket has room for the answer.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && ask => {
-                    ask = false;
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.ask => {
                     self.socket.send(request(self.ifindex, self.elsewhere), 0)?;
+                    self.ask = false;
                     continue;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(heard),
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
-                    ask = true;
+                Err(error) if is_overrun(&error, &mut overruns) => {
+                    self.ask = true;
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -148,7 +150,7 @@ impl LinkMonitor {
             for message in messages(datagram) {
                 // News of several namespaces arrive together and do not say which they are of: only an answer does.
                 if self.elsewhere.is_some() && message.sequence != asked {
-                    ask = true;
+                    self.ask = true;
                     continue;
                 }
                 let Some(news) = News::read(&message, self.ifindex) else { continue };

@@ -8,8 +8,15 @@ use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::ReceiveTimeout;
+use nix::sys::time::{TimeVal, TimeValLike};
+
 use super::message::{Message, attributes, ip_of, u32_of};
 use super::socket::NetlinkSocket;
+
+/// How long the kernel, which answers at once, may take to answer.
+const PATIENCE_MS: i64 = 500;
 
 /// `struct rtmsg`.
 const ROUTE_HEADER_LEN: usize = 12;
@@ -41,7 +48,11 @@ impl RouteLookup {
     ///
     /// `EMFILE`, `ENFILE`, `ENOMEM`.
     pub fn open() -> io::Result<Self> {
-        NetlinkSocket::open(NETLINK_ROUTE).map(Self)
+        let socket = NetlinkSocket::open(NETLINK_ROUTE)?;
+        // Who asks may have a packet to send, and must not wait for ever for an answer that was lost.
+        // No kernel refuses this; and if one did, all would go well without.
+        let _ = setsockopt(&socket, ReceiveTimeout, &TimeVal::milliseconds(PATIENCE_MS));
+        Ok(Self(socket))
     }
 
     /// The way that a packet to `destination` would take now, from `source` if given, with this routing mark (0: none).

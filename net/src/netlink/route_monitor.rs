@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_sys::protocols::NETLINK_ROUTE;
 
-use super::socket::NetlinkSocket;
+use super::socket::{NetlinkSocket, is_overrun};
 
 /// `RTNLGRP_*`: links, addresses, routes and rules of both families.
 const GROUPS: [u32; 7] = [
@@ -42,13 +42,13 @@ impl RouteMonitor {
     ///
     /// None in practice.
     pub fn drain(&mut self) -> io::Result<bool> {
-        let mut changed = false;
+        let (mut changed, mut overruns) = (false, 0);
         loop {
             match self.0.recv() {
                 Ok(_) => changed = true,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(changed),
                 // More changes than the socket could hold.
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => changed = true,
+                Err(error) if is_overrun(&error, &mut overruns) => changed = true,
                 Err(error) => return Err(error),
             }
         }

@@ -20,8 +20,18 @@ const BUFFER_LEN: usize = 64 << 10;
 /// The kernel's own port.
 const KERNEL: u32 = 0;
 
+/// Overruns of one emptying of a socket: the kernel tells of each once.
+const MAX_OVERRUNS: usize = 16;
+
 /// Dumps asked for before something that changes all the time is given up.
 const DUMPS: usize = 100;
+
+/// Whether an error says that the kernel had to drop news. Where it says so again and again, as it never should, that is an
+/// error, too: who empties the socket would not come to an end.
+pub(super) fn is_overrun(error: &io::Error, overruns: &mut usize) -> bool {
+    *overruns += 1;
+    error.raw_os_error() == Some(libc::ENOBUFS) && *overruns <= MAX_OVERRUNS
+}
 
 pub(super) struct NetlinkSocket {
     socket: Socket,

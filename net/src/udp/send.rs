@@ -284,7 +284,7 @@ impl<'a> Transmission<'a> {
                 (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _,
             )
         };
-        usize::try_from(result).map_err(|_| io::Error::last_os_error())
+        sent_some(result)
     }
 
     /// A message to the destination, with control data, without content yet.
@@ -295,6 +295,15 @@ impl<'a> Transmission<'a> {
         header.msg_namelen = self.raw_to.1;
         control.attach(&mut header);
         header
+    }
+}
+
+/// What `sendmmsg` says: that nothing was sent is no success, or who sends the rest would do so for ever.
+pub(super) fn sent_some(result: libc::c_int) -> io::Result<usize> {
+    match usize::try_from(result) {
+        Ok(0) => Err(io::Error::from_raw_os_error(libc::EAGAIN)),
+        Ok(sent) => Ok(sent),
+        Err(_) => Err(io::Error::last_os_error()),
     }
 }
 

@@ -12,7 +12,7 @@ use std::ptr;
 
 use super::addr::RawAddr;
 use super::control::ControlWriter;
-use super::send::{Outbound, SendReport, Transmission, iovec_of};
+use super::send::{Outbound, SendReport, Transmission, iovec_of, sent_some};
 use super::socket::{Counters, UdpSocket};
 use super::{MAX_SEGMENTS, MAX_UDP_PAYLOAD};
 
@@ -96,7 +96,7 @@ unsafe fn sendmmsg(socket: &UdpSocket, messages: &mut [MaybeUninit<libc::mmsghdr
             (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _,
         )
     };
-    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+    sent_some(result)
 }
 
 fn note_segmented<'a>(socket: &UdpSocket, sent: impl Iterator<Item = Outbound<'a>>) {

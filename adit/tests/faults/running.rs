@@ -11,7 +11,7 @@ use super::table::{Case, RUNNING, running_cases};
 use super::{is_whole, try_all};
 use crate::common::adit;
 use crate::common::traffic::{Inner, stream};
-use lab::faults::{Count, Failing, Fault, descriptors, resident, threads, ticks};
+use lab::faults::{Count, Failing, Fault, Times, descriptors, resident, threads, ticks};
 use lab::pair::{CABLE, Side};
 use lab::{Outer, Pair, Program, needs, seconds, within};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -87,8 +87,11 @@ impl Ground {
             return failed("there is no such descriptor", self);
         };
         self.stir();
-        let spinning =
-            if case.fault.times == lab::faults::Times::Always { self.spins(&failing) } else { None };
+        let spinning = if case.fault.times == Times::Always { self.spins(&failing) } else { None };
+        if case.may_end && case.fault.times == Times::Always && failing.count().failed > 0 {
+            // Then it does so after a while; there is no point in interrupting it at just that moment.
+            within(seconds(5), || self.pair.a.engine.exited().is_some());
+        }
         let Count { made, failed: count } = failing.stop();
         if self.pair.a.engine.exited().is_some() {
             return if case.may_end { self.has_ended(log) } else { failed("the engine has ended", self) };
@@ -104,7 +107,7 @@ impl Ground {
             return failed(&what, self);
         }
         let healed = begin.elapsed();
-        if !within(seconds(10), || descriptors(pid).len() <= fds && threads(pid) <= tasks)
+        if !within(seconds(30), || descriptors(pid).len() <= fds && threads(pid) <= tasks)
             || threads(pid) < tasks
         {
             let (now, threads) = (descriptors(pid).len(), threads(pid));

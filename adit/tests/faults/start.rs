@@ -67,8 +67,8 @@ fn no_call_is_unknown() {
     let place = Place::new();
     let (program, trace) = Trace::of(&Program::new(format!("{} --workers 2", adit().0.display())));
     let (interface, mut engine) = place.start(&program, false);
-    assert!(within(seconds(20), || serves(&interface)), "{}", engine.log());
-    place.works(&interface).expect("nothing fails");
+    assert!(within(seconds(60), || serves(&interface)), "{}", engine.log());
+    place.works(&interface, &engine).expect("nothing fails");
     place.a.ip("route add 10.98.0.0/16 dev cable");
     place.a.ip(&format!("link set {interface} mtu 1300 down"));
     place.a.ip(&format!("link set {interface} up"));
@@ -78,7 +78,7 @@ fn no_call_is_unknown() {
     let begins = |call: &Call| call.thread != 0 && call.name.starts_with("clone");
     assert!(within(seconds(30), || trace.calls().iter().any(begins)), "no name was looked up");
     engine.signal(Signal::SIGTERM);
-    assert_eq!(engine.wait(seconds(20)).map(lab::cmd::code), Some(0), "{}", engine.log());
+    assert_eq!(engine.wait(seconds(60)).map(lab::cmd::code), Some(0), "{}", engine.log());
     let calls = trace.calls();
     assert!(calls.len() > 300, "the trace is not understood");
     let unknown: BTreeSet<_> =
@@ -114,7 +114,7 @@ impl Place {
     fn calls(&self, is_background: bool) -> Vec<Call> {
         let (program, trace) = Trace::of(&adit());
         let (interface, mut process) = self.start(&program, is_background);
-        assert!(within(seconds(20), || serves(&interface)), "{}", process.log());
+        assert!(within(seconds(60), || serves(&interface)), "{}", process.log());
         let calls = trace.calls();
         self.end(&interface, &mut process, is_background).expect("nothing fails");
         // The standard library's first call is to look whether the standard streams are open: before it the program is loaded.
@@ -145,7 +145,7 @@ impl Place {
     }
 
     /// Has it serve: a key, a port, a peer, the interface up, and a ping there and back.
-    pub fn works(&self, interface: &str) -> Result<(), String> {
+    pub fn works(&self, interface: &str, process: &Background) -> Result<(), String> {
         let section = format!("{}endpoint=10.77.0.2:20000\nallowed_ip=192.168.241.2/32\n", self.peer());
         let key = hex(&self.keys[0].private);
         let set = format!("set=1\nprivate_key={key}\nlisten_port=10000\nreplace_peers=true\n{section}\n");
@@ -157,7 +157,11 @@ impl Place {
         let ip = |args: &str| self.a.run(&format!("ip {args}")).success();
         let is_up = ip(&format!("addr add 192.168.241.1/24 dev {interface}"))
             && ip(&format!("link set {interface} up"));
-        let reaches = is_up && self.a.reaches("192.168.241.2", seconds(15));
+        let mut reaches = false;
+        within(seconds(60), || {
+            reaches = is_up && self.a.ping("-c 1 192.168.241.2").success();
+            reaches || !is_up || process.log().contains(NO_SOCKETS)
+        });
         if reaches { Ok(()) } else { Err("no ping comes back".to_owned()) }
     }
 
@@ -168,7 +172,7 @@ impl Place {
         } else {
             process.signal(Signal::SIGTERM);
         }
-        match process.wait(seconds(20)).map(lab::cmd::code) {
+        match process.wait(seconds(60)).map(lab::cmd::code) {
             Some(0) => self.is_clean(interface, process.pid()),
             code => Err(format!("it ends with {code:?}")),
         }
@@ -177,7 +181,7 @@ impl Place {
     /// No interface, and no socket under either of its names.
     pub fn is_clean(&self, interface: &str, pid: u32) -> Result<(), String> {
         let first = Path::new("/var/run/wireguard").join(format!(".{pid}"));
-        let is_clean = within(seconds(5), || {
+        let is_clean = within(seconds(20), || {
             !self.a.has(interface) && !is_there(&socket(interface)) && !is_there(&first)
         });
         if is_clean { Ok(()) } else { Err("something is left behind".to_owned()) }
@@ -196,7 +200,7 @@ impl Place {
     /// Starts `program`, which is to work and end well, or to say in one line why not; nothing may be left of it.
     pub fn try_start(&self, what: &str, program: &Program, is_background: bool) -> Result<(), String> {
         let (interface, mut process) = self.start(program, is_background);
-        let is_decided = within(seconds(20), || {
+        let is_decided = within(seconds(60), || {
             process.exited().is_some()
                 || !is_background && (serves(&interface) || process.log().contains(NO_CLIENTS))
         });
@@ -224,7 +228,7 @@ impl Place {
         // With no room for a client there is no use in asking.
         let works = match told(process) {
             Some(_) => Err(String::new()),
-            None => self.works(interface),
+            None => self.works(interface, process),
         };
         // A connection that breaks is heard of before the end.
         let status = if works.is_err() { process.wait(seconds(1)) } else { None };

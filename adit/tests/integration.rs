@@ -10,6 +10,8 @@ mod cookies;
 mod daemon;
 mod demo;
 mod dissect;
+mod full;
+mod killed;
 mod known_bugs;
 mod manual;
 mod metrics;

@@ -10,6 +10,7 @@ mod cookies;
 mod daemon;
 mod demo;
 mod dissect;
+mod faults;
 mod full;
 mod killed;
 mod known_bugs;

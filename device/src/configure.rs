@@ -119,7 +119,7 @@ impl Configuration {
     }
 
     /// The interface came up: sockets are opened and peers started. Nobody asked for this and nobody gets an answer, so
-    /// a port that is taken is logged; setting another one, or the same again, makes a new attempt.
+    /// a port that is taken is logged, and tried again once a second until it is free, or another one is set.
     pub(crate) fn interface_up(&mut self, device: &Device) {
         if self.is_up {
             return;
@@ -128,6 +128,10 @@ impl Configuration {
         if let Err(error) = self.bind(device, self.listen_port, device.fwmark.load(Relaxed)) {
             log::error!("no packets can pass: {error}; free the port or set another listen-port");
         }
+        self.start_peers(device);
+    }
+
+    fn start_peers(&self, device: &Device) {
         for peer in self.peers(device) {
             let mut session = peer.session.locked();
             session.start();
@@ -136,6 +140,20 @@ impl Configuration {
             if has_keepalive {
                 device.send_keepalive(&peer);
             }
+        }
+    }
+
+    /// Whether the interface is up, and its port is taken by somebody else.
+    pub(crate) fn lacks_sockets(&self, device: &Device) -> bool {
+        self.is_up && device.sockets.shared().is_none()
+    }
+
+    pub(crate) fn try_port_again(&mut self, device: &Device) {
+        if self.lacks_sockets(device)
+            && self.bind(device, self.listen_port, device.fwmark.load(Relaxed)).is_ok()
+        {
+            log::info!("port {} is free at last", self.listen_port);
+            self.start_peers(device);
         }
     }
 

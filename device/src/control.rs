@@ -39,6 +39,8 @@ const TOKEN_FIRST_CLIENT: u64 = 8;
 
 /// Pause after an error.
 const RESPITE: Duration = Duration::from_millis(10);
+/// How long to wait before a port that was taken when the interface came up is tried again.
+const PORT_RETRY: Duration = Duration::from_secs(1);
 
 /// How to run the engine.
 #[derive(Debug)]
@@ -159,7 +161,11 @@ impl Engine {
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(16);
         while !self.device.is_ending() {
-            self.poller.wait(&mut events, None)?;
+            let patience = self.configuration.lacks_sockets(&self.device).then_some(PORT_RETRY);
+            self.poller.wait(&mut events, patience)?;
+            if patience.is_some() && events.is_empty() {
+                self.configuration.try_port_again(&self.device);
+            }
             for event in events.iter() {
                 if let Err(error) = self.handle(event) {
                     // Never a reason to take the tunnel down. What lasts must not occupy the processor either.

@@ -128,6 +128,29 @@ fn it_is_reloaded() {
     assert_same(&before, &service.machine.state(), "as before");
 }
 
+/// Who asks for it too early is not forgotten, and ends nothing.
+#[test]
+fn it_is_reloaded_once_it_is_up() {
+    needs!("netns", "tun", "wg", "nft", "unshare");
+    let waits = "PostUp = touch /run/asked; until [ -e /run/go ]; do sleep 0.05; done";
+    let service = Service::new(&full_tunnel(waits));
+    let before = service.machine.state();
+    let mut up = service.cmd(UP).spawn();
+    assert!(within(seconds(60), || service.machine.path("run/asked").exists()), "{}", up.log());
+    let conf = fs::read_to_string(service.machine.path("etc/wireguard/wg0.conf")).unwrap();
+    let public = Keypair::generate().public;
+    service.machine.configure(&format!("{conf}[Peer]\nPublicKey = {public}\nAllowedIPs = 10.3.0.0/16\n"));
+    up.signal(Signal::SIGHUP);
+    service.machine.write("run/go", "", 0o600);
+    for expected in ["READY=1", "RELOADING=1", "READY=1"] {
+        assert!(service.heard().is_ok_and(|heard| heard.starts_with(expected)), "{expected}: {}", up.log());
+    }
+    assert!(service.machine.ok("wg show wg0 peers").stdout.contains(&public), "{}", up.log());
+    up.signal(Signal::SIGTERM);
+    ends(&mut up, 0);
+    assert_same(&before, &service.machine.state(), "as before");
+}
+
 /// Without a service manager, and with a file that has become wrong meanwhile.
 #[test]
 fn nobody_needs_to_wait_for_it() {

@@ -132,7 +132,7 @@ impl Configuration {
     }
 
     /// The interface came up: sockets are opened and peers started. Nobody asked for this and nobody gets an answer, so
-    /// a port that is taken is logged; setting another one, or the same again, makes a new attempt.
+    /// a port that is taken is logged, and tried again once a second until it is free, or another one is set.
     pub(crate) fn interface_up(&mut self, device: &Device) {
         if self.is_up {
             return;
@@ -145,6 +145,10 @@ impl Configuration {
             };
             log::error!("no packets can pass: {error}; {advice}");
         }
+        self.start_peers(device);
+    }
+
+    fn start_peers(&self, device: &Device) {
         for peer in self.peers(device) {
             let mut session = peer.session.locked();
             session.start();
@@ -163,14 +167,9 @@ impl Configuration {
 
     /// Tries again to open them. That it does not work was told, and is no news.
     pub(crate) fn open_sockets(&mut self, device: &Device) {
-        if self.bind(device, self.listen_port, device.fwmark.load(Relaxed)).is_err() {
-            return;
-        }
-        log::warn!("packets can pass now, at port {}", self.listen_port);
-        for peer in self.peers(device) {
-            if peer.session.locked().keepalive_interval().is_some() {
-                device.send_keepalive(&peer);
-            }
+        if self.bind(device, self.listen_port, device.fwmark.load(Relaxed)).is_ok() {
+            log::warn!("packets can pass now, at port {}", self.listen_port);
+            self.start_peers(device);
         }
     }
 

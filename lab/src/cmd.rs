@@ -282,7 +282,7 @@ impl Collector {
     /// All of it. A daemon that the command left behind may hold the pipe open for ever: a short while must do then.
     fn finish(&mut self) -> String {
         if let Some(reader) = self.reader.take()
-            && within(Duration::from_millis(500), || reader.is_finished())
+            && within(seconds(2), || reader.is_finished())
         {
             let _ = reader.join();
         }

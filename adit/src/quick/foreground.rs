@@ -12,7 +12,7 @@ use adit_net::poll::{Events, Interest, Poller};
 use adit_net::process::{Signal, SignalFd};
 
 use super::file::File;
-use super::{Change, Failed, look, programs};
+use super::{Change, Failed, look, programs, repair};
 use crate::service;
 use crate::wg;
 
@@ -28,6 +28,17 @@ enum End {
     Removed,
     /// The engine has failed.
     Died(ExitStatus),
+}
+
+/// Has `SIGHUP` wait until somebody reads it, if it asks for a reload: returns whether it does. Who hangs up asks to end;
+/// without a terminal nobody can, and the signal means what it means to services.
+pub(super) fn hold_hangups() -> Result<bool, Failed> {
+    let is_service = !io::stdin().is_terminal();
+    if is_service {
+        // It stays blocked without the descriptor.
+        SignalFd::new(&[Signal::Hangup]).map_err(|error| Failed::because(wg::reason(&error)))?;
+    }
+    Ok(is_service)
 }
 
 /// Keeps an interface that is up, until it ends, and takes it down if nobody else has.
@@ -70,7 +81,7 @@ fn take_down(change: &Change, file: &File) -> Result<(), Failed> {
     let now = File::read(&change.which.name);
     let result = super::take_down(now.as_ref().unwrap_or(file), false);
     if result.is_err() {
-        super::clear_away(file)?;
+        repair::clear_away(file)?;
     }
     result
 }

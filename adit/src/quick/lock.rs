@@ -1,6 +1,6 @@
 //! One after the other: what two processes must not change at a time.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -19,12 +19,25 @@ impl Lock {
         fs::create_dir_all(DIRECTORY)?;
         let path = Path::new(DIRECTORY).join(format!("{name}.lock"));
         loop {
-            // Who cannot open it cannot hold it.
-            let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+            let file = open(&path)?;
             file.lock()?;
-            // Whoever held it has removed it; only the file that has the name now is the lock.
-            if fs::metadata(&path).is_ok_and(|now| file.metadata().is_ok_and(|own| own.ino() == now.ino())) {
+            if is_still(&path, &file) {
                 return Ok(Lock { path, _file: file });
+            }
+        }
+    }
+
+    /// None if somebody else has it.
+    fn try_take(name: &str) -> io::Result<Option<Lock>> {
+        fs::create_dir_all(DIRECTORY)?;
+        let path = Path::new(DIRECTORY).join(format!("{name}.lock"));
+        loop {
+            let file = open(&path)?;
+            match file.try_lock() {
+                Ok(()) if is_still(&path, &file) => return Ok(Some(Lock { path, _file: file })),
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(error),
             }
         }
     }
@@ -34,6 +47,22 @@ impl Lock {
     pub(super) fn of_interface(interface: &str) -> io::Result<Lock> {
         Self::take(&format!("{interface}.quick"))
     }
+
+    /// That of whoever brings an interface up or stays with it, for as long as they do, the user's commands included. None
+    /// if somebody does.
+    pub(super) fn of_keeper(interface: &str) -> io::Result<Option<Lock>> {
+        Self::try_take(&format!("{interface}.up"))
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    // Who cannot open it cannot hold it.
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+/// Whoever held it has removed it; only the file that has the name now is the lock.
+fn is_still(path: &Path, file: &File) -> bool {
+    fs::metadata(path).is_ok_and(|now| file.metadata().is_ok_and(|own| own.ino() == now.ino()))
 }
 
 impl Drop for Lock {

@@ -10,7 +10,8 @@ use adit_control::quick::{Firewall, Remains, Rule, System};
 use adit_control::{Get, Prefix};
 use adit_net::netlink::{self, Config, Entry, Route, RouteLookup, if_index};
 
-use super::{Failed, programs, record, resolv_conf};
+use super::record::{self, Stage};
+use super::{Failed, programs, resolv_conf};
 use crate::wg;
 
 const MAIN: u32 = 254;
@@ -76,6 +77,7 @@ fn read_present(interface: &str, device: Get, config: &adit_control::quick::Conf
         addresses: system.addresses(own)?.into_iter().filter(|(ip, _)| !is_kernels(ip)).collect(),
         mtu: system.mtu(own)?,
         dns: name_servers(interface),
+        is_half_reloaded: record::stage(interface) == Stage::Reloading,
     })
 }
 

@@ -12,6 +12,7 @@ mod look;
 mod programs;
 mod record;
 mod reload;
+mod repair;
 mod resolv_conf;
 mod run;
 mod save;
@@ -30,8 +31,10 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use self::engine::Engine;
 use self::file::File;
 use self::lock::Lock;
+use self::record::Stage;
 use self::run::Runner;
 use crate::cli::Program;
+use crate::replace;
 use crate::wg;
 
 /// Set up a WireGuard interface from one file
@@ -182,31 +185,41 @@ impl Invocation {
 }
 
 fn bring_up(Up { change, engine, foreground }: &Up) -> Result<(), Failed> {
+    // A reload that is asked for too early comes when it is up.
+    let is_service = *foreground && foreground::hold_hangups()?;
     // What is wrong with a file is so the next time, too, and who starts services had better know.
     let unusable = |Failed(code)| Failed(if *foreground { UNUSABLE } else { code });
     let file = File::read(&change.which.name).map_err(unusable)?;
     let draft = file.draft().map_err(unusable)?;
-    if if_index(&file.interface).is_ok() {
-        return Err(Failed::because(format_args!("`{}' already exists", file.interface)));
-    }
-    let begin = plan::begin(&file.interface, &file.config, engine.program().as_deref());
+    let interface = &file.interface;
+    let begin = plan::begin(interface, &file.config, engine.program().as_deref());
     if change.dry_run {
+        if if_index(interface).is_ok() {
+            return Err(exists(interface));
+        }
         let set = wg::endpoint::resolve_all(draft, &file.path)?;
         let device = plan::predicted(&set);
-        let system = look::system(&file.interface, &device)?;
-        run::show(&file.interface, &begin);
-        run::show(&file.interface, &plan::finish(&file.interface, &file.config, &device, &system));
+        let system = look::system(interface, &device)?;
+        run::show(interface, &begin);
+        run::show(interface, &plan::finish(interface, &file.config, &device, &system));
         return Ok(());
     }
-    clear_away(&file)?;
-    let mut runner = Runner::new(&file)?;
-    runner.in_foreground = *foreground;
+    let _keeper = repair::begin_up(&file)?;
+    let mut runner = match foreground {
+        true => Runner::in_foreground(&file, is_service)?,
+        false => Runner::new(&file)?,
+    };
     let up = runner.all_or_nothing(|runner| {
         runner.run(&begin)?;
-        let device = get(&file.interface)?;
-        let system = look::system(&file.interface, &device)?;
-        runner.run(&plan::finish(&file.interface, &file.config, &device, &system))
+        let device = get(interface)?;
+        let system = look::system(interface, &device)?;
+        runner.run(&plan::finish(interface, &file.config, &device, &system))?;
+        record::finish(interface, *foreground).map_err(|error| repair::not_noted(interface, &error))
     });
+    // What of it stays in spite of all is the next one's to clear away; what is somebody else's is not.
+    if up.is_err() && !(runner.has_made_link && if_index(interface).is_ok()) {
+        record::forget(interface);
+    }
     let engine = runner.engine.take();
     match up {
         Ok(()) if *foreground => foreground::stay(change, &file, engine),
@@ -217,27 +230,23 @@ fn bring_up(Up { change, engine, foreground }: &Up) -> Result<(), Failed> {
     }
 }
 
-/// Clears away what is there of this interface, such as what a daemon has left that ended before it was taken down. What
-/// cannot be cleared away is told, and in nobody's way.
-fn clear_away(file: &File) -> Result<(), Failed> {
-    let interface = &file.interface;
-    if !look::is_noted(interface) {
-        return Ok(());
-    }
-    if Runner::new(file)?.run_whatever_fails(&removal(file)?).is_err() {
-        wg::tell(format_args!("Warning: something of an earlier `{interface}' is left"));
-    }
-    record::forget(interface);
-    Ok(())
+fn exists(interface: &str) -> Failed {
+    Failed::because(format_args!("`{interface}' already exists"))
 }
 
 fn take_down(file: &File, dry_run: bool) -> Result<(), Failed> {
     let File { interface, config, .. } = file;
+    if !dry_run {
+        replace::sweep(&file.path);
+        repair::settle(interface);
+    }
     let is_up = is_device(interface)?;
     if !is_up && !look::is_left(interface, &look::remains(interface, false)) {
         return Err(not_a_device(interface));
     }
-    let begin = plan::begin_down(interface, config, is_up);
+    let stage = record::stage(interface);
+    // Half an interface is not what the file is to say.
+    let begin = plan::begin_down(interface, config, is_up && stage.is_whole());
     let end = plan::end_down(interface, config);
     if dry_run {
         run::show(interface, &[begin, removal(file)?, end].concat());
@@ -245,25 +254,36 @@ fn take_down(file: &File, dry_run: bool) -> Result<(), Failed> {
     }
     if !is_up {
         wg::tell(format_args!("{}: `{interface}' has gone without being taken down", program()));
+    } else if config.save && !stage.is_whole() {
+        wg::tell(format_args!("{}: `{interface}' is only half there, and not saved", program()));
+    }
+    // Who brings it up meanwhile would find it half removed.
+    let keeper = Lock::of_keeper(interface);
+    let again = stage != Stage::Whole;
+    let note = |stage| if is_up { record::set_stage(interface, stage) } else { Ok(()) };
+    if !again {
+        let _ = note(Stage::GoingDown);
     }
     let mut runner = Runner::new(file)?;
     // Of one that is gone there is nothing that had better stay.
-    let mut run = |steps: &[Step]| match is_up {
-        true => runner.run_down(steps),
+    let mut run = |steps: &[Step]| match is_up || again {
+        true => runner.run_down(steps, again),
         false => runner.run_whatever_fails(steps),
     };
     let begun = run(&begin);
     if is_up && begun.is_err() {
+        let _ = note(stage);
         return begun;
     }
     // What a reload would put there meanwhile would stay. Where there is no lock to be had, it has to go all the same.
     let lock = Lock::of_interface(interface).ok();
+    let _ = note(Stage::HalfRemoved);
     let removed = run(&removal(file)?);
     // Whatever else has failed: it is not asked for again, and neither are the user's commands.
     if if_index(interface).is_err() {
         record::forget(interface);
     }
-    drop(lock);
+    drop((lock, keeper));
     run(&end).and(removed).and(begun)
 }
 
@@ -282,6 +302,7 @@ fn save_it(which: &Which) -> Result<(), Failed> {
         return Err(not_a_device(&file.interface));
     }
     file.check_savable()?;
+    repair::refuse_half(&file, &which.name)?;
     Runner::new(&file)?.run(&[Step::Save])
 }
 

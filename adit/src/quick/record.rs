@@ -1,5 +1,6 @@
 //! What the system does not show of an interface that is up, noted beside its socket: that it was brought up, which
-//! routing table its rules lead to, and whether marks count for source validation because of it.
+//! routing table its rules lead to, and whether marks count for source validation because of it. And while it is brought up or
+//! taken down, that it is: whoever finds that, and nobody at it, knows that somebody was killed.
 //!
 //! Interfaces of other network namespaces have their notes in the same directory.
 
@@ -22,8 +23,48 @@ pub(super) struct Record {
     pub table: Option<u32>,
     /// Marks did not count before.
     pub src_valid_mark: bool,
+    /// How far it is.
+    pub stage: Stage,
+    /// Somebody stays with it, and takes it down.
+    pub attended: bool,
 }
 
+/// How far an interface is, for those who find nobody at it any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Up.
+    #[default]
+    Whole,
+    /// Half brought up.
+    ComingUp,
+    /// Whole, but some of the user's commands for the end may have been run.
+    GoingDown,
+    /// Half removed.
+    HalfRemoved,
+    /// A changed file is half applied.
+    Reloading,
+}
+
+impl Stage {
+    const ALL: [(Stage, &str); 5] = [
+        (Stage::Whole, ""),
+        (Stage::ComingUp, "coming up"),
+        (Stage::GoingDown, "going down"),
+        (Stage::HalfRemoved, "half removed"),
+        (Stage::Reloading, "reloading"),
+    ];
+
+    /// Whether all of it is there, and as its file says or has said.
+    pub(super) fn is_whole(self) -> bool {
+        matches!(self, Stage::Whole | Stage::GoingDown)
+    }
+
+    fn word(self) -> &'static str {
+        Stage::ALL.iter().find(|(stage, _)| *stage == self).map_or("", |(_, word)| word)
+    }
+}
+
+const ATTENDED: &str = "attended";
 const TABLE: &str = "table ";
 const MARKED: &str = "src_valid_mark";
 
@@ -41,25 +82,75 @@ pub(super) fn read(interface: &str) -> Option<Record> {
 impl Record {
     fn parse(text: &str) -> Record {
         let table = text.lines().find_map(|line| line.strip_prefix(TABLE)?.parse().ok());
-        Record { table, src_valid_mark: text.lines().any(|line| line == MARKED) }
+        let says = |word| text.lines().any(|line| line == word);
+        Record {
+            table,
+            src_valid_mark: says(MARKED),
+            stage: Stage::ALL
+                .into_iter()
+                .rfind(|(_, word)| says(word))
+                .map(|(stage, _)| stage)
+                .unwrap_or_default(),
+            attended: says(ATTENDED),
+        }
     }
 
     fn format(self) -> String {
-        let table = self.table.map_or(String::new(), |table| format!("{TABLE}{table}\n"));
-        let marked = if self.src_valid_mark { format!("{MARKED}\n") } else { String::new() };
-        table + &marked
+        let mut text = self.table.map_or(String::new(), |table| format!("{TABLE}{table}\n"));
+        let marked = if self.src_valid_mark { MARKED } else { "" };
+        let attended = if self.attended { ATTENDED } else { "" };
+        for word in [marked, self.stage.word(), attended].into_iter().filter(|word| !word.is_empty()) {
+            text += &format!("{word}\n");
+        }
+        text
     }
 }
 
-/// Whether the note is on an interface of another network namespace, whose daemon is alive.
-pub(super) fn is_up_elsewhere(interface: &str) -> bool {
-    path(interface).exists() && read(interface).is_none() && is_served(&socket_path(interface))
+/// Whether the note is on an interface of another network namespace.
+pub(super) fn is_of_another_namespace(interface: &str) -> bool {
+    path(interface).exists() && read(interface).is_none()
 }
 
-pub(super) fn write(interface: &str, record: Record) -> io::Result<()> {
+/// Whether that one's daemon is alive.
+pub(super) fn is_up_elsewhere(interface: &str) -> bool {
+    is_of_another_namespace(interface) && is_served(&socket_path(interface))
+}
+
+fn write(interface: &str, record: Record) -> io::Result<()> {
     let text = format!("{}\n{}", namespace()?, record.format());
     fs::create_dir_all(DIRECTORY)?;
     replace(&path(interface), text.as_bytes(), 0o600)
+}
+
+/// Notes that an interface is begun to be brought up.
+pub(super) fn begin(interface: &str) -> io::Result<()> {
+    // What starts will find that out, and whose note it is.
+    if is_up_elsewhere(interface) {
+        return Ok(());
+    }
+    write(interface, Record { stage: Stage::ComingUp, ..Record::default() })
+}
+
+/// Notes that it is up. `attended`: whether somebody stays with it.
+pub(super) fn finish(interface: &str, attended: bool) -> io::Result<()> {
+    change(interface, |record| Record { stage: Stage::Whole, attended, ..record })
+}
+
+/// How far it is.
+pub(super) fn stage(interface: &str) -> Stage {
+    read(interface).unwrap_or_default().stage
+}
+
+/// Notes how far it is.
+pub(super) fn set_stage(interface: &str, stage: Stage) -> io::Result<()> {
+    if is_of_another_namespace(interface) {
+        return Ok(());
+    }
+    change(interface, |record| Record { stage, ..record })
+}
+
+fn change(interface: &str, to: impl FnOnce(Record) -> Record) -> io::Result<()> {
+    write(interface, to(read(interface).unwrap_or_default()))
 }
 
 /// Takes the note away.
@@ -95,14 +186,12 @@ fn noted_for_src_valid_mark(except: &str) -> Vec<String> {
 
 /// Notes the table that the interface's rules lead to.
 pub(super) fn set_table(interface: &str, table: u32) -> io::Result<()> {
-    let record = read(interface).unwrap_or_default();
-    write(interface, Record { table: Some(table), ..record })
+    change(interface, |record| Record { table: Some(table), ..record })
 }
 
 /// Makes marks count, and notes that they did not.
 pub(super) fn set_src_valid_mark(interface: &str) -> io::Result<()> {
-    let record = read(interface).unwrap_or_default();
-    write(interface, Record { src_valid_mark: true, ..record })?;
+    change(interface, |record| Record { src_valid_mark: true, ..record })?;
     fs::write(SRC_VALID_MARK, "1")
 }
 
@@ -112,8 +201,7 @@ pub(super) fn unset_src_valid_mark(interface: &str) -> io::Result<()> {
     if !others.iter().any(|other| if_index(other).is_ok()) {
         fs::write(SRC_VALID_MARK, "0")?;
     }
-    let record = read(interface).unwrap_or_default();
-    write(interface, Record { src_valid_mark: false, ..record })
+    change(interface, |record| Record { src_valid_mark: false, ..record })
 }
 
 #[cfg(test)]
@@ -122,13 +210,17 @@ mod tests {
 
     #[test]
     fn notes_are_read_as_they_are_written() {
-        for (table, src_valid_mark, text) in [
-            (None, false, ""),
-            (None, true, "src_valid_mark\n"),
-            (Some(51820), false, "table 51820\n"),
-            (Some(u32::MAX), true, "table 4294967295\nsrc_valid_mark\n"),
+        let nothing = Record::default();
+        for (record, text) in [
+            (nothing, ""),
+            (Record { src_valid_mark: true, ..nothing }, "src_valid_mark\n"),
+            (Record { table: Some(51820), ..nothing }, "table 51820\n"),
+            (Record { stage: Stage::HalfRemoved, ..nothing }, "half removed\n"),
+            (
+                Record { table: Some(u32::MAX), src_valid_mark: true, attended: true, ..nothing },
+                "table 4294967295\nsrc_valid_mark\nattended\n",
+            ),
         ] {
-            let record = Record { table, src_valid_mark };
             assert_eq!(record.format(), text);
             assert_eq!(Record::parse(text), record);
         }

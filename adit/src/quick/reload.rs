@@ -10,8 +10,9 @@ use adit_net::resolve::lookup;
 
 use super::file::File;
 use super::lock::Lock;
+use super::record::{self, Stage};
 use super::run::{self, Runner};
-use super::{Change, Failed, get, is_device, look};
+use super::{Change, Failed, get, is_device, look, repair};
 use crate::wg;
 
 pub(super) fn reload(change: &Change) -> Result<(), Failed> {
@@ -24,6 +25,7 @@ pub(super) fn reload(change: &Change) -> Result<(), Failed> {
             change.which.name
         )));
     }
+    repair::refuse_half(&file, &change.which.name)?;
     let mut runner = Runner::new(&file)?;
     // Before anything else: it may take long, and fail.
     let mut set = runner.look_up(draft)?;
@@ -57,9 +59,14 @@ pub(super) fn reload(change: &Change) -> Result<(), Failed> {
         return Ok(());
     }
     runner.synchronize_with(difference(set, wanted.fwmark, &present));
+    let is_noted = record::read(interface).is_some();
+    // Whoever else has brought it up knows no notes.
+    let note = |stage| if is_noted { record::set_stage(interface, stage) } else { Ok(()) };
+    note(Stage::Reloading).map_err(|error| repair::not_noted(interface, &error))?;
     let done = runner.all_or_nothing(|runner| runner.run_reversible(steps));
+    let noted = note(Stage::Whole);
     drop(lock);
-    done
+    done.and(noted.map_err(|error| repair::not_noted(interface, &error)))
 }
 
 /// Of a name's addresses the one that works stays, whichever comes first today.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use adit_control::quick::dns::{kept, kept_for, made_for};
 
 use super::lock::Lock;
-use crate::replace::{BESIDE, replace};
+use crate::replace::{BESIDE, advice, replace};
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Name servers are no secret: every program reads them.
@@ -35,6 +35,15 @@ fn is_made_for(path: &Path, interface: &str) -> bool {
 }
 
 pub(super) fn set(interface: &str, content: &str) -> io::Result<()> {
+    try_set(interface, content).map_err(|error| explained(&error))
+}
+
+/// Says which file it is, and what to do.
+fn explained(error: &io::Error) -> io::Error {
+    io::Error::other(format!("{RESOLV_CONF}: {}", advice(error)))
+}
+
+fn try_set(interface: &str, content: &str) -> io::Result<()> {
     // Interfaces come and go one after the other, as far as this file is concerned.
     let _lock = Lock::take("resolv.conf")?;
     let own = PathBuf::from(kept(interface));
@@ -86,7 +95,8 @@ fn is_mounted(error: &io::Error) -> bool {
 /// Takes back what was done for an interface. If another one came later, the file is that one's, and what was kept for this
 /// interface is what was kept for that one from now on. A file that somebody else has put there meanwhile stays.
 pub(super) fn restore(interface: &str) -> io::Result<()> {
-    let _lock = Lock::take("resolv.conf")?;
+    // Where there is no lock to be had, it has to come back all the same.
+    let _lock = Lock::take("resolv.conf");
     let own = PathBuf::from(kept(interface));
     let resolv_conf = PathBuf::from(RESOLV_CONF);
     let replaced = [resolv_conf.clone()].into_iter().chain(others(interface)?);
@@ -99,7 +109,7 @@ pub(super) fn restore(interface: &str) -> io::Result<()> {
             let why = format!("{} stays as it is: what was there before is gone", replaced.display());
             Err(io::Error::other(why))
         }
-        result => result,
+        result => result.map_err(|error| explained(&error)),
     }
 }
 

@@ -16,8 +16,7 @@ use adit_net::netlink::{self, Config, if_index};
 use adit_net::process::{Signal, SignalFd};
 
 use super::file::File;
-use super::record::{self, Record};
-use super::{Failed, engine, programs, resolv_conf, save};
+use super::{Failed, engine, programs, record, resolv_conf, save};
 use crate::client::{is_served, is_served_yet};
 use crate::wg;
 
@@ -49,9 +48,11 @@ pub(super) struct Runner<'a> {
     /// What takes back what was done, the last last.
     undo: Vec<Step>,
     /// Whether an engine that is started stays a child of this process.
-    pub in_foreground: bool,
+    in_foreground: bool,
     /// That one.
     pub engine: Option<Child>,
+    /// Whether the interface is one that this has made.
+    pub has_made_link: bool,
     /// What [`Step::Synchronize`] tells the device.
     change: Set,
 }
@@ -76,7 +77,7 @@ impl<'a> Runner<'a> {
     pub(super) fn new(file: &'a File) -> Result<Runner<'a>, Failed> {
         let failed = |error: io::Error| Failed::because(wg::reason(&error));
         let system = Config::open().map_err(failed)?;
-        let signals = signals().map_err(failed)?;
+        let signals = signals(Signal::Hangup.is_ignored().map_err(failed)?).map_err(failed)?;
         Ok(Runner {
             file,
             system,
@@ -84,8 +85,18 @@ impl<'a> Runner<'a> {
             undo: Vec::new(),
             in_foreground: false,
             engine: None,
+            has_made_link: false,
             change: Set::default(),
         })
+    }
+
+    /// For who stays with what is brought up. `is_service`: nobody can hang up.
+    pub(super) fn in_foreground(file: &'a File, is_service: bool) -> Result<Runner<'a>, Failed> {
+        let mut runner = Runner { in_foreground: true, ..Runner::new(file)? };
+        if is_service {
+            runner.signals = signals(true).map_err(|error| Failed::because(wg::reason(&error)))?;
+        }
+        Ok(runner)
     }
 
     /// Does `work`; if it fails, takes back all that it did, the last first.
@@ -97,10 +108,6 @@ impl<'a> Runner<'a> {
         if result.is_err() {
             let undo: Vec<Step> = self.undo.drain(..).rev().collect();
             let _ = self.run_whatever_fails(&undo);
-            // The note on an interface that somebody else has brought up meanwhile is not ours.
-            if undo.contains(&Step::DeleteLink) {
-                record::forget(&self.file.interface);
-            }
         }
         result
     }
@@ -146,13 +153,19 @@ impl<'a> Runner<'a> {
     }
 
     /// Takes an interface down. A command of the user's that fails stops it, and so does a file that cannot be saved;
-    /// what else fails is left behind, and counts where traffic would still take its way.
-    pub(super) fn run_down(&mut self, steps: &[Step]) -> Result<(), Failed> {
+    /// what else fails is left behind, and counts where traffic, or questions to name servers, would still take its way. `again`: who has tried before was
+    /// killed, and commands have perhaps nothing left to do.
+    pub(super) fn run_down(&mut self, steps: &[Step], again: bool) -> Result<(), Failed> {
         let mut result = Ok(());
         for step in steps {
             match (self.step(step), step) {
+                (Err(_), Step::Hook(_)) if again => {}
                 (Err(failed), Step::Hook(_) | Step::Save) => return Err(failed),
                 (Err(failed), Step::DeleteRule(_) | Step::DeleteLink) => result = Err(failed),
+                // Another try may put it back.
+                (Err(failed), Step::RestoreResolvConf) if resolv_conf::is_kept_for(&self.file.interface) => {
+                    result = Err(failed);
+                }
                 _ => {}
             }
         }
@@ -248,15 +261,8 @@ impl<'a> Runner<'a> {
             }
             _ => Trouble::Netlink(error),
         })?;
-        self.note()
-    }
-
-    /// An interface that cannot be noted does not stay.
-    fn note(&mut self) -> Result<(), Trouble> {
-        record::write(&self.file.interface, Record::default()).map_err(|error| {
-            let _ = self.delete_link();
-            named("cannot be noted", &error).into()
-        })
+        self.has_made_link = true;
+        Ok(())
     }
 
     fn start_engine(&mut self, program: &str) -> Result<(), Trouble> {
@@ -275,13 +281,20 @@ impl<'a> Runner<'a> {
             self.engine = Some(engine);
             ready?;
         } else {
-            told(command.status().map_err(cannot_start)?)?;
+            let status = command.status().map_err(cannot_start)?;
+            // One that was killed may have left another process that goes on.
+            if status.signal().is_some() && if_index(interface).is_ok() {
+                self.has_made_link = true;
+                self.undo.push(Step::DeleteLink);
+            }
+            told(status)?;
         }
         if if_index(interface).is_err() {
             let why = format!("{program} has made no interface `{interface}'");
             return Err(Trouble::Error(io::Error::other(why)));
         }
-        self.note()
+        self.has_made_link = true;
+        Ok(())
     }
 
     /// Waits until an engine answers, or has ended, or somebody asks to end.
@@ -349,10 +362,10 @@ impl<'a> Runner<'a> {
     }
 }
 
-/// Those that ask to end. Who hangs up asks for it too, but under `nohup`.
-fn signals() -> io::Result<SignalFd> {
+/// Those that ask to end. Who hangs up asks for it too, but under `nohup`, or where that means something else.
+fn signals(may_hang_up: bool) -> io::Result<SignalFd> {
     let mut signals = vec![Signal::Terminate, Signal::Interrupt];
-    if !Signal::Hangup.is_ignored()? {
+    if !may_hang_up {
         signals.push(Signal::Hangup);
     }
     SignalFd::new(&signals)

@@ -8,7 +8,7 @@ use adit_net::netlink::{Config, if_index, if_name};
 
 use super::file::File;
 use super::look;
-use crate::replace::replace;
+use crate::replace::{advice, replace};
 use crate::wg;
 
 pub(super) fn save(file: &File) -> io::Result<()> {
@@ -21,5 +21,8 @@ pub(super) fn save(file: &File) -> io::Result<()> {
         mtu: config.mtu(ifindex)?,
         conf: &write_conf(&device, if_name),
     };
-    replace(&file.path, &quick::save(&file.config, &current), 0o600)
+    replace(&file.path, &quick::save(&file.config, &current), 0o600).map_err(|error| {
+        let why = advice(&error);
+        io::Error::other(format!("{}: cannot be saved to, and stays as it is: {why}", file.path.display()))
+    })
 }

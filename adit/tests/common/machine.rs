@@ -122,7 +122,7 @@ impl Machine {
         let line = line.replace(OURS, program.to_str().unwrap()).replace(THEIRS, "wg-quick");
         let directory = self.directory.display();
         // Every command has mounts of its own, of the same directories.
-        let mounts = format!("mount --bind {directory}/etc /etc && mount --bind {directory}/run /run &&");
+        let mounts = format!("mount --rbind {directory}/etc /etc && mount --rbind {directory}/run /run &&");
         let path = format!("{directory}/bin:{}", self.path);
         let script = format!("{mounts} {} exec {line}", self.mounts);
         self.ns
@@ -130,6 +130,8 @@ impl Machine {
             .arg(script)
             .env("WG_QUICK_USERSPACE_IMPLEMENTATION", program)
             .env("PATH", path)
+            // Some wait for others, and the machine may be busy.
+            .limit(seconds(60))
     }
 
     pub fn run(&self, line: &str) -> Output {

@@ -37,6 +37,8 @@ pub struct Present {
     pub mtu: u32,
     /// The name servers that it was given, as far as somebody knows.
     pub dns: Option<Vec<String>>,
+    /// A reload was cut short, and the system may be half as the file says.
+    pub is_half_reloaded: bool,
 }
 
 /// What only bringing the interface down and up can change.
@@ -67,7 +69,7 @@ pub fn plan(
         check_family(v6, config, wanted, present, system)?;
     }
     let mut steps = addresses(config, present);
-    let moves = !steps.is_empty();
+    let moves = !steps.is_empty() || present.is_half_reloaded;
     let mtu = config.mtu.unwrap_or_else(|| plan::mtu(system));
     if mtu != present.mtu {
         steps.push(Reversible { step: Step::SetUp(mtu), undo: vec![Step::SetUp(present.mtu)] });
@@ -128,19 +130,22 @@ fn addresses(config: &Config, present: &Present) -> Vec<Reversible> {
         places.filter(|at| !present.addresses.contains(at) || shares(*at)).partition(|at| shares(*at));
     let is_in_the_way =
         |(ip, _): &Place| ip.is_ipv6() && config.addresses.iter().any(|address| address.ip == *ip);
+    let alone = |(ip, _): &Place| (*ip, 32);
+    // One that stands alone anyway has nobody to go along with.
+    let meanwhile: Vec<Place> = meanwhile.into_iter().filter(|at| alone(at) != *at).collect();
+    // It does already where an earlier reload was cut short.
+    let stands_alone = |at: &Place| present.addresses.contains(&alone(at));
     let (goes_first, goes): (Vec<Place>, Vec<Place>) = present
         .addresses
         .iter()
         .copied()
         .filter(|at| !wanted(at) || shares(*at))
+        .filter(|at| !meanwhile.iter().any(|other| alone(other) == *at))
         .partition(|at| is_in_the_way(at));
-    let alone = |(ip, _): &Place| (*ip, 32);
     let mut steps: Vec<Reversible> = Vec::new();
-    // One that stands alone anyway has nobody to go along with.
-    let meanwhile: Vec<Place> = meanwhile.into_iter().filter(|at| alone(at) != *at).collect();
     steps.extend(goes_first.into_iter().map(delete));
     steps.extend(come.iter().map(|at| add(*at)));
-    steps.extend(meanwhile.iter().map(|at| add(alone(at))));
+    steps.extend(meanwhile.iter().filter(|at| !stands_alone(at)).map(|at| add(alone(at))));
     // The first of a network last: taken back, it is the first again.
     steps.extend(goes.into_iter().rev().map(delete));
     steps.extend(meanwhile.iter().map(|at| add(*at)));

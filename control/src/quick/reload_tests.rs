@@ -24,7 +24,7 @@ fn present(interface: &str, allowed_ips: &str) -> Present {
     let routes = routes.collect();
     let addresses = config.addresses.iter().map(|address| (address.ip, address.prefix_len)).collect();
     let dns = (!config.dns.is_empty()).then_some(config.dns);
-    Present { device, addresses, routes, mtu: 1420, dns }
+    Present { device, addresses, routes, mtu: 1420, dns, is_half_reloaded: false }
 }
 
 fn system() -> System {
@@ -189,4 +189,34 @@ fn what_takes_down_and_up() {
     wanted.fwmark = mark(&config, Some(5), &present, &full());
     let refused = super::plan("wg0", &config, &wanted, &present, &full());
     assert_eq!(refused, Err("FwMark is another, and all traffic depends on it"));
+}
+
+/// An address that stands alone because an earlier reload was cut short; and rules are told anew whatever has moved.
+#[test]
+fn half_of_it_is_done() {
+    let mut present = present("Address = 10.0.0.1/24", "0.0.0.0/0");
+    present.device.fwmark = 51820;
+    present.is_half_reloaded = true;
+    let system = full();
+    let (config, mut wanted) = configuration("Address = 10.0.0.9/24", "0.0.0.0/0");
+    wanted.fwmark = 51820;
+    let alone = ("10.0.0.9".parse().unwrap(), 32);
+    let whole = ("10.0.0.9".parse().unwrap(), 24);
+    for (addresses, expected) in [
+        (
+            vec![present.addresses[0], alone],
+            &["delete 10.0.0.1/24", "add 10.0.0.9/24", "delete 10.0.0.9/32"][..],
+        ),
+        (vec![alone], &["add 10.0.0.9/24", "delete 10.0.0.9/32"]),
+        (vec![alone, whole], &["delete 10.0.0.9/32"]),
+        (vec![whole], &[]),
+    ] {
+        present.addresses = addresses;
+        let plan = super::plan("wg0", &config, &wanted, &present, &system).unwrap();
+        let commands: Vec<String> = plan.iter().map(|Reversible { step, .. }| step.command("wg0")).collect();
+        let address = |what: &&str| format!("ip -4 address {what} dev wg0");
+        let expected: Vec<String> =
+            expected.iter().map(address).chain(["nft -f /dev/fd/63".to_owned()]).collect();
+        assert_eq!(commands[..expected.len()], expected, "{commands:?}");
+    }
 }

@@ -13,7 +13,8 @@ use std::thread;
 use adit_device::uapi::Listener;
 use adit_device::{Engine, Options, tun_queues};
 use adit_net::process::{
-    Output, ReadySignal, Role, Signal, SignalFd, daemonize, ignore_sigpipe, inherited_fd,
+    Output, ReadySignal, Role, Signal, SignalFd, daemonize, give_back_large_blocks, ignore_sigpipe,
+    inherited_fd,
 };
 use adit_net::tun::{Offloads, Tun, TunOptions};
 
@@ -66,6 +67,7 @@ fn serve(interface: &str, args: &DaemonArgs, level: Option<&str>) -> Result<(), 
         false => Some(go_to_background(level)?),
     };
     ignore_sigpipe()?;
+    give_back_large_blocks();
     let signals = SignalFd::new(&[Signal::Terminate, Signal::Interrupt])?;
     let engine =
         Engine::start(tun, listener, signals, &Options { workers, udp_offloads: wanted.udp, key_log })?;

@@ -14,7 +14,8 @@ use std::thread;
 use adit_device::uapi::Listener;
 use adit_device::{Engine, Options, tun_queues};
 use adit_net::process::{
-    Output, ReadySignal, Role, Signal, SignalFd, daemonize, ignore_sigpipe, inherited_fd,
+    Output, ReadySignal, Role, Signal, SignalFd, daemonize, give_back_large_blocks, ignore_sigpipe,
+    inherited_fd,
 };
 use adit_net::tun::{Offloads, Tun, TunOptions};
 
@@ -67,6 +68,7 @@ fn serve(interface: &str, args: &DaemonArgs, level: Option<&str>) -> Result<(), 
         true => None,
         false => Some(go_to_background(level)?),
     };
+    give_back_large_blocks();
     let signals = ignore_sigpipe()
         .and_then(|()| SignalFd::new(&[Signal::Terminate, Signal::Interrupt]))
         .map_err(cannot("take signals"))?;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::common::adit;
 use lab::uapi::Answer;
 use lab::wg::{Keypair, hex};
-use lab::{Engine, Netns, Uapi, needs, seconds};
+use lab::{Engine, Netns, Uapi, needs, seconds, within};
 use nix::sys::signal::Signal;
 
 const EINVAL: i32 = -22;
@@ -339,6 +339,36 @@ fn who_has_asked_is_answered_before_a_crowd_is_let_in() {
     daemon.engine.signal(Signal::SIGCONT);
     assert_eq!(asking.answer().errno, 0);
     assert_eq!(daemon.get().first("listen_port"), Some("51022"));
+}
+
+/// Answers that nobody reads take memory as long as their clients are there.
+#[test]
+fn memory_of_answers_goes_back_to_the_system() {
+    const CLIENTS: usize = 50;
+    const PEERS: usize = 4_000;
+    let daemon = daemon!();
+    let resident = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.engine.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it uses memory");
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap()
+    };
+    let section = |n| format!("public_key={}\nallowed_ip=10.{}.{}.0/24\n", key(n), n / 256, n % 256);
+    assert_eq!(daemon.set(&(0..PEERS).map(section).collect::<String>()), 0);
+    let answer: usize = daemon.get().lines.iter().map(|(key, value)| key.len() + value.len() + 2).sum();
+    let before = resident();
+    let expected = before + CLIENTS * answer / 1024 * 9 / 10;
+    let mut clients = Vec::new();
+    for n in 0..CLIENTS {
+        let mut client = daemon.engine.uapi();
+        client.send("get=1\n\n");
+        clients.push(client);
+        // In between others, so that nothing is at the end of the memory in use.
+        assert_eq!(daemon.set(&section(PEERS + n)), 0);
+    }
+    assert!(within(seconds(20), || resident() > expected), "{} KiB", resident());
+    drop(clients);
+    let limit = before + 4 * answer / 1024;
+    assert!(within(seconds(20), || resident() < limit), "{before} KiB before, {} KiB after", resident());
 }
 
 /// A half request without its empty line is none.

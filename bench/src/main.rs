@@ -6,6 +6,8 @@ mod engine;
 mod isolate;
 mod peers;
 mod rush;
+mod sets;
+mod soak;
 mod stats;
 mod uring;
 
@@ -31,6 +33,10 @@ enum Command {
     Engine(engine::Args),
     /// Measure how many handshakes the engine does when they queue up
     Rush(rush::Args),
+    /// Wear two engines out in as little time as possible, and see whether memory, descriptors and threads stay what they were
+    Soak(soak::Args),
+    /// Change the configuration at random while data flow, and see what is lost and how long data are held up
+    Sets(sets::Args),
     /// Compare io_uring with the plain system calls that the engine makes for a packet
     Uring(uring::Args),
 }
@@ -41,6 +47,8 @@ fn main() -> ExitCode {
         Command::CopyLimit(args) => copy_limit::run(&args),
         Command::Engine(args) => engine::run(&args),
         Command::Rush(args) => rush::run(&args),
+        Command::Soak(args) => soak::run(&args),
+        Command::Sets(args) => sets::run(&args),
         Command::Uring(args) => uring::run(&args),
     };
     match result {

@@ -224,6 +224,20 @@ pub fn unblock_signals(command: &mut Command) -> &mut Command {
     unsafe { command.pre_exec(unblock) }
 }
 
+/// Has large blocks go back to the system as soon as they are freed. By default glibc learns from the first of them to keep
+/// its like, in between others: what a crowd of clients asked for at once is then never given back.
+pub fn give_back_large_blocks() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes two numbers, and one that it refuses changes nothing.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BLOCK)
+    };
+}
+
+/// Bytes from which on a block is large: glibc's own default, before it learns.
+#[cfg(target_env = "gnu")]
+const LARGE_BLOCK: libc::c_int = 128 << 10;
+
 /// Makes writing to a closed connection an error (`EPIPE`) instead of the end of the process.
 ///
 /// # Errors

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use adit_net::poll::{Events, Interest, Poller};
-use adit_net::process::{Signal, SignalFd, ignore_sigpipe};
+use adit_net::process::{Signal, SignalFd, give_back_large_blocks, ignore_sigpipe};
 
 use crate::service;
 use collect::Collector;
@@ -46,6 +46,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 
 fn serve(place: &Place) -> Result<(), String> {
     let system = |error: io::Error| format!("cannot wait for requests: {error}");
+    give_back_large_blocks();
     // Before there is another thread.
     let signals = SignalFd::new(&[Signal::Terminate, Signal::Interrupt]).map_err(system)?;
     ignore_sigpipe().map_err(system)?;

@@ -301,7 +301,7 @@ fn write_headers(packet: &mut [u8], from: Ipv4Addr, to: Ipv4Addr) {
 }
 
 /// The Internet checksum (RFC 1071) of an IPv4 header whose checksum field is zero.
-fn header_checksum(header: &[u8]) -> [u8; 2] {
+pub fn header_checksum(header: &[u8]) -> [u8; 2] {
     let words = header.chunks_exact(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
     let mut sum: u32 = words.sum();
     while sum > 0xffff {

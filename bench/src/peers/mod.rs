@@ -12,16 +12,16 @@
 //! | `crowd` | 1,000 peers in one process |
 //! | `sample`, `report`, `record`, `plot` | figures; as tables, as JSON, as a picture |
 
-mod contender;
+pub(crate) mod contender;
 pub(crate) mod crowd;
 mod plot;
-mod record;
+pub(crate) mod record;
 mod report;
 mod sample;
 mod sequence;
 mod sink;
-mod topology;
-mod usage;
+pub(crate) mod topology;
+pub(crate) mod usage;
 mod workload;
 
 use std::error::Error;

@@ -41,5 +41,7 @@ pub mod staged;
 pub mod time;
 pub mod timers;
 
-#[cfg(test)]
-mod testing;
+// Also for the fuzz target of the state machine.
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod testing;

@@ -12,7 +12,7 @@ use core::cmp::Reverse;
 use core::time::Duration;
 
 use adit_crypto::{Secret, TAG_LEN};
-pub(crate) use rand_chacha::ChaCha8Rng;
+pub use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use crate::cookie::Mac1Key;
@@ -25,45 +25,45 @@ use crate::message::{
 use crate::session::{Endpoint, Grant, NotReady, Session};
 use crate::time::{Instant, Tai64n};
 
-pub(crate) fn rng(seed: u64) -> ChaCha8Rng {
+pub fn rng(seed: u64) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(seed)
 }
 
 /// A random identity.
-pub(crate) fn identity(rng: &mut ChaCha8Rng) -> Identity {
+pub fn identity(rng: &mut ChaCha8Rng) -> Identity {
     let mut private_key = Secret::default();
     rng.fill_bytes(private_key.expose_mut());
     Identity::new(&private_key)
 }
 
 /// When tests start: late enough that a clock can go backwards.
-pub(crate) const START: Instant = Instant::from_nanos(1_000_000_000_000_000);
+pub const START: Instant = Instant::from_nanos(1_000_000_000_000_000);
 
 /// `secs` seconds after [`START`].
-pub(crate) fn after(secs: u64) -> Instant {
+pub fn after(secs: u64) -> Instant {
     START + Duration::from_secs(secs)
 }
 
 /// A nanosecond before `at`.
-pub(crate) fn just_before(at: Instant) -> Instant {
+pub fn just_before(at: Instant) -> Instant {
     Instant::from_nanos(at.as_nanos() - 1)
 }
 
 /// The wall clock that goes with `now`.
-pub(crate) fn wall_clock(now: Instant) -> Tai64n {
+pub fn wall_clock(now: Instant) -> Tai64n {
     let since_epoch = Duration::from_secs(1_600_000_000) + Duration::from_nanos(now.as_nanos());
     Tai64n::from_unix(since_epoch.as_secs(), since_epoch.subsec_nanos())
 }
 
 /// An endpoint: the port stands for the remote address, `source` for the local one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Address {
-    pub(crate) port: u16,
-    pub(crate) source: Option<u8>,
+pub struct Address {
+    pub port: u16,
+    pub source: Option<u8>,
 }
 
 impl Address {
-    pub(crate) fn new(port: u16) -> Self {
+    pub fn new(port: u16) -> Self {
         Address { port, source: Some(1) }
     }
 }
@@ -75,14 +75,14 @@ impl Endpoint for Address {
 }
 
 /// A 16-byte packet that says `number`, so that padding does not change it.
-pub(crate) fn packet(number: u32) -> Vec<u8> {
+pub fn packet(number: u32) -> Vec<u8> {
     let mut packet = vec![0x45; 16];
     packet[12..].copy_from_slice(&number.to_be_bytes());
     packet
 }
 
 /// Seals `packet` with the next nonce of `grant`.
-pub(crate) fn seal(grant: &mut Grant<Address>, packet: &[u8]) -> Vec<u8> {
+pub fn seal(grant: &mut Grant<Address>, packet: &[u8]) -> Vec<u8> {
     let mut message = vec![0; DATA_HEADER_LEN + padded_len(packet.len(), 0) + TAG_LEN];
     message[DATA_HEADER_LEN..][..packet.len()].copy_from_slice(packet);
     let stride = message.len();
@@ -91,7 +91,7 @@ pub(crate) fn seal(grant: &mut Grant<Address>, packet: &[u8]) -> Vec<u8> {
 }
 
 /// `datagram`, if it is an initiation.
-pub(crate) fn as_initiation(datagram: &[u8]) -> Option<Initiation> {
+pub fn as_initiation(datagram: &[u8]) -> Option<Initiation> {
     match Message::parse(datagram)? {
         Message::Handshake(HandshakeMessage::Initiation(initiation)) => Some(initiation),
         _ => None,
@@ -99,17 +99,17 @@ pub(crate) fn as_initiation(datagram: &[u8]) -> Option<Initiation> {
 }
 
 /// One peer.
-pub(crate) struct Node {
-    pub(crate) identity: Identity,
-    pub(crate) handshake: Handshake,
-    pub(crate) session: Session<Address>,
+pub struct Node {
+    pub identity: Identity,
+    pub handshake: Handshake,
+    pub session: Session<Address>,
     /// `None` stands for the pending initiation.
-    pub(crate) indices: IndexTable<Option<Arc<Keypair>>>,
-    pub(crate) rng: ChaCha8Rng,
+    pub indices: IndexTable<Option<Arc<Keypair>>>,
+    pub rng: ChaCha8Rng,
     /// The packets that came out of the tunnel, in order.
-    pub(crate) received: Vec<Vec<u8>>,
-    pub(crate) gave_up: usize,
-    pub(crate) outbox: Vec<Vec<u8>>,
+    pub received: Vec<Vec<u8>>,
+    pub gave_up: usize,
+    pub outbox: Vec<Vec<u8>>,
     deadlines: BinaryHeap<Reverse<Instant>>,
 }
 
@@ -131,7 +131,7 @@ impl Node {
         }
     }
 
-    pub(crate) fn send(&mut self, packet: &[u8], now: Instant) {
+    pub fn send(&mut self, packet: &[u8], now: Instant) {
         match self.session.begin_send(1, !packet.is_empty(), now, &mut self.rng) {
             Ok(mut grant) => {
                 self.outbox.push(seal(&mut grant, packet));
@@ -148,7 +148,7 @@ impl Node {
         self.wake();
     }
 
-    pub(crate) fn flush(&mut self, now: Instant) {
+    pub fn flush(&mut self, now: Instant) {
         let Some(mut flush) = self.session.begin_flush() else { return };
         loop {
             match self.session.next_batch(flush, now, &mut self.rng) {
@@ -172,7 +172,7 @@ impl Node {
     }
 
     /// Sends an initiation, whatever the session thinks of it.
-    pub(crate) fn initiate(&mut self, now: Instant) {
+    pub fn initiate(&mut self, now: Instant) {
         let index = self.indices.insert(None, &mut self.rng);
         let mut env = Env { now, timestamp: wall_clock(now), rng: &mut self.rng, key_log: None };
         let Ok((initiation, replaced)) = self.handshake.create_initiation(&self.identity, index, &mut env)
@@ -186,7 +186,7 @@ impl Node {
         self.wake();
     }
 
-    pub(crate) fn receive(&mut self, datagram: &[u8], from: Address, now: Instant) {
+    pub fn receive(&mut self, datagram: &[u8], from: Address, now: Instant) {
         match Message::parse(datagram) {
             Some(Message::Data(header)) => {
                 if let Some(Some(keypair)) = self.indices.get(header.receiver) {
@@ -262,10 +262,13 @@ impl Node {
     }
 
     /// Handles the deadlines that are reached.
-    pub(crate) fn expire(&mut self, now: Instant) {
+    pub fn expire(&mut self, now: Instant) {
+        let mut handled = 0;
         while self.deadlines.peek().is_some_and(|at| at.0 <= now) {
             let Some(Reverse(at)) = self.deadlines.pop() else { return };
             if let Some(due) = self.session.on_deadline(at, now) {
+                handled += 1;
+                assert!(handled < 100, "a deadline that is always due");
                 self.gave_up += usize::from(due.gave_up);
                 if due.zero_key_material {
                     let pending = self.handshake.forget_pending();
@@ -281,8 +284,16 @@ impl Node {
         }
     }
 
+    /// The device gets another private key.
+    pub fn set_identity(&mut self, identity: Identity) {
+        self.identity = identity;
+        let pending = self.handshake.forget_identity();
+        self.retire(pending);
+        self.session.expire_keypairs();
+    }
+
     /// Takes the interface down.
-    pub(crate) fn stop(&mut self) {
+    pub fn stop(&mut self) {
         let retired = self.session.stop();
         self.retire(retired);
         let pending = self.handshake.forget_pending();
@@ -295,38 +306,44 @@ impl Node {
         }
     }
 
-    pub(crate) fn wake(&mut self) {
+    pub fn wake(&mut self) {
         self.deadlines.extend(self.session.wake().map(Reverse));
     }
 
-    fn next_deadline(&self) -> Option<Instant> {
+    /// When [`Node::expire`] is to be called.
+    pub fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.peek().map(|at| at.0)
+    }
+
+    /// How many deadlines are kept, also such as were superseded.
+    pub fn deadlines(&self) -> usize {
+        self.deadlines.len()
     }
 }
 
 /// A datagram that was sent.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Sent {
-    pub(crate) at: Instant,
-    pub(crate) from: usize,
-    pub(crate) bytes: Vec<u8>,
+pub struct Sent {
+    pub at: Instant,
+    pub from: usize,
+    pub bytes: Vec<u8>,
 }
 
 impl Sent {
-    pub(crate) fn is_initiation(&self) -> bool {
+    pub fn is_initiation(&self) -> bool {
         self.bytes[0] == 1
     }
 
-    pub(crate) fn is_response(&self) -> bool {
+    pub fn is_response(&self) -> bool {
         self.bytes[0] == 2
     }
 
-    pub(crate) fn is_keepalive(&self) -> bool {
+    pub fn is_keepalive(&self) -> bool {
         self.bytes[0] == 4 && self.bytes.len() == KEEPALIVE_LEN
     }
 
     /// Receiver index and counter of transport data.
-    pub(crate) fn data(&self) -> Option<(u32, u64)> {
+    pub fn data(&self) -> Option<(u32, u64)> {
         match Message::parse(&self.bytes) {
             Some(Message::Data(header)) => Some((header.receiver, header.counter)),
             _ => None,
@@ -335,23 +352,23 @@ impl Sent {
 }
 
 /// Two nodes and the network between them.
-pub(crate) struct Pair {
-    pub(crate) now: Instant,
-    pub(crate) nodes: [Node; 2],
+pub struct Pair {
+    pub now: Instant,
+    pub nodes: [Node; 2],
     /// Where each node sends from.
-    pub(crate) addresses: [Address; 2],
+    pub addresses: [Address; 2],
     /// One way.
-    pub(crate) latency: Duration,
+    pub latency: Duration,
     /// Whether what this node sends is lost.
-    pub(crate) lost: [bool; 2],
+    pub lost: [bool; 2],
     /// Everything sent, also what was lost.
-    pub(crate) log: Vec<Sent>,
+    pub log: Vec<Sent>,
     wire: VecDeque<(Instant, usize, Vec<u8>)>,
 }
 
 impl Pair {
     /// Two nodes that know each other's key and endpoint, without a session.
-    pub(crate) fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         let mut seeds = rng(seed);
         let identities = [identity(&mut seeds), identity(&mut seeds)];
         let public = identities.each_ref().map(|identity| *identity.public_key());
@@ -373,7 +390,7 @@ impl Pair {
     }
 
     /// Two nodes with a session that node 0 initiated a second ago; the log is empty.
-    pub(crate) fn connected(seed: u64) -> Self {
+    pub fn connected(seed: u64) -> Self {
         let mut pair = Pair::new(seed);
         pair.send(0, &packet(0));
         pair.run_for(Duration::from_secs(1));
@@ -384,19 +401,19 @@ impl Pair {
     }
 
     /// Node `from` sends a packet through the tunnel.
-    pub(crate) fn send(&mut self, from: usize, packet: &[u8]) {
+    pub fn send(&mut self, from: usize, packet: &[u8]) {
         self.nodes[from].send(packet, self.now);
         self.collect();
     }
 
     /// Node `from` handshakes, due or not.
-    pub(crate) fn initiate(&mut self, from: usize) {
+    pub fn initiate(&mut self, from: usize) {
         self.nodes[from].initiate(self.now);
         self.collect();
     }
 
     /// Lets time pass: datagrams arrive, timers fire.
-    pub(crate) fn run_for(&mut self, duration: Duration) {
+    pub fn run_for(&mut self, duration: Duration) {
         let end = self.now + duration;
         loop {
             self.collect();
@@ -415,12 +432,12 @@ impl Pair {
     }
 
     /// [`Pair::run_for`] whole seconds.
-    pub(crate) fn run_secs(&mut self, secs: u64) {
+    pub fn run_secs(&mut self, secs: u64) {
         self.run_for(Duration::from_secs(secs));
     }
 
     /// Puts on the wire what the nodes have sent.
-    pub(crate) fn collect(&mut self) {
+    pub fn collect(&mut self) {
         for from in 0..2 {
             for bytes in core::mem::take(&mut self.nodes[from].outbox) {
                 if !self.lost[from] {
@@ -432,7 +449,7 @@ impl Pair {
     }
 
     /// When node `from` sent what `which` picks out of the log.
-    pub(crate) fn times(&self, from: usize, which: impl Fn(&Sent) -> bool) -> Vec<Instant> {
+    pub fn times(&self, from: usize, which: impl Fn(&Sent) -> bool) -> Vec<Instant> {
         self.log.iter().filter(|sent| sent.from == from && which(sent)).map(|sent| sent.at).collect()
     }
 }

@@ -4,6 +4,9 @@
 //! tunnel that does not work because its other end has moved. This asks for A and AAAA records over UDP, with a mark, and
 //! for nothing else: no search domains, no TCP, no DNSSEC. Whoever forges an answer gains that a handshake is sent somewhere.
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod message;
 
 use std::fs;

@@ -15,7 +15,9 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 
-use super::message::{IFLA_INFO_KIND, IFLA_LINKINFO, LINK_HEADER_LEN, attributes, find, ip_of, name_of};
+use super::message::{
+    IFLA_INFO_KIND, IFLA_LINKINFO, LINK_HEADER_LEN, Message, attributes, find, ip_of, name_of,
+};
 use super::socket::NetlinkSocket;
 
 /// `struct ifaddrmsg`.
@@ -198,21 +200,7 @@ impl Config {
     /// None in practice; an interface that does not exist has no addresses.
     pub fn addresses(&mut self, ifindex: u32) -> io::Result<Vec<(IpAddr, u8)>> {
         let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-        self.0.dump(&request, |found: &mut Vec<_>, message| {
-            let Some(header) = message.header::<ADDRESS_HEADER_LEN>() else { return };
-            let index = u32::from_ne_bytes([header[4], header[5], header[6], header[7]]);
-            if message.kind != libc::RTM_NEWADDR || index != ifindex {
-                return;
-            }
-            let attribute = |wanted: u16| {
-                message
-                    .attributes(ADDRESS_HEADER_LEN)
-                    .find_map(|(kind, value)| (kind == wanted).then(|| ip_of(value))?)
-            };
-            // On a point-to-point link, IFA_ADDRESS is the other end; where IFA_LOCAL is missing, it is ours.
-            let ip = attribute(libc::IFA_LOCAL).or_else(|| attribute(libc::IFA_ADDRESS));
-            found.extend(ip.map(|ip| (ip, header[1])));
-        })
+        self.0.dump(&request, |found: &mut Vec<_>, message| found.extend(read_address(message, ifindex)))
     }
 
     /// The interfaces of the kernel's own WireGuard, in the kernel's order.
@@ -222,17 +210,7 @@ impl Config {
     /// None in practice; a kernel without WireGuard has no such interfaces.
     pub fn wireguards(&mut self) -> io::Result<Vec<Link>> {
         let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
-        self.0.dump(&request, |found: &mut Vec<_>, message| {
-            let Some(header) = message.header::<LINK_HEADER_LEN>() else { return };
-            let index = u32::from_ne_bytes([header[4], header[5], header[6], header[7]]);
-            let attribute = |wanted| find(message.attributes(LINK_HEADER_LEN), wanted);
-            let info = attribute(IFLA_LINKINFO).unwrap_or_default();
-            let kind = find(attributes(info), IFLA_INFO_KIND).and_then(name_of);
-            if message.kind == libc::RTM_NEWLINK && kind.as_deref() == Some("wireguard") {
-                let name = attribute(libc::IFLA_IFNAME).and_then(name_of);
-                found.extend(name.map(|name| Link { index, name }));
-            }
-        })
+        self.0.dump(&request, |found: &mut Vec<_>, message| found.extend(read_wireguard(message)))
     }
 
     /// The kind of an interface, such as `tun` or `wireguard`, where it is of one.
@@ -258,6 +236,33 @@ impl std::fmt::Debug for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Config").field(&self.0.as_fd()).finish()
     }
+}
+
+/// The interface's address that a message tells, and how many bits its network shares.
+pub(super) fn read_address(message: &Message<'_>, ifindex: u32) -> Option<(IpAddr, u8)> {
+    let header: &[u8; ADDRESS_HEADER_LEN] = message.header()?;
+    let index = u32::from_ne_bytes([header[4], header[5], header[6], header[7]]);
+    if message.kind != libc::RTM_NEWADDR || index != ifindex {
+        return None;
+    }
+    let attribute = |wanted: u16| {
+        let mut attributes = message.attributes(ADDRESS_HEADER_LEN);
+        attributes.find_map(|(kind, value)| (kind == wanted).then(|| ip_of(value))?)
+    };
+    // On a point-to-point link, IFA_ADDRESS is the other end; where IFA_LOCAL is missing, it is ours.
+    let ip = attribute(libc::IFA_LOCAL).or_else(|| attribute(libc::IFA_ADDRESS))?;
+    Some((ip, header[1]))
+}
+
+/// The interface that a message tells of, if it is one of the kernel's own WireGuard.
+pub(super) fn read_wireguard(message: &Message<'_>) -> Option<Link> {
+    let header: &[u8; LINK_HEADER_LEN] = message.header()?;
+    let index = u32::from_ne_bytes([header[4], header[5], header[6], header[7]]);
+    let attribute = |wanted| find(message.attributes(LINK_HEADER_LEN), wanted);
+    let kind = find(attributes(attribute(IFLA_LINKINFO)?), IFLA_INFO_KIND).and_then(name_of);
+    let is_wireguard = message.kind == libc::RTM_NEWLINK && kind.as_deref() == Some("wireguard");
+    let name = is_wireguard.then(|| attribute(libc::IFLA_IFNAME).and_then(name_of))??;
+    Some(Link { index, name })
 }
 
 fn link(ifindex: u32) -> LinkMessage {

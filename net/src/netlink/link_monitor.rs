@@ -215,13 +215,13 @@ fn no_device() -> io::Error {
 }
 
 /// What one message says about the interface.
-enum News {
+pub(super) enum News {
     State(LinkState),
     Gone,
 }
 
 impl News {
-    fn read(message: &Message<'_>, ifindex: u32) -> Option<Self> {
+    pub(super) fn read(message: &Message<'_>, ifindex: u32) -> Option<Self> {
         if let Some(outcome) = message.acknowledgement() {
             // The only request that this socket makes is for the interface.
             return outcome.is_err().then_some(Self::Gone);
@@ -254,7 +254,7 @@ impl News {
 
 impl LinkState {
     /// Becomes what the news say, and tells what that changed. An MTU comes before the `Up` that makes it matter.
-    fn apply(&mut self, news: News, events: &mut Vec<LinkEvent>) {
+    pub(super) fn apply(&mut self, news: News, events: &mut Vec<LinkEvent>) {
         let News::State(new) = news else { return events.push(LinkEvent::Gone) };
         if new.name != self.name {
             events.push(LinkEvent::Renamed(new.name.clone()));

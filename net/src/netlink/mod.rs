@@ -10,6 +10,9 @@
 //! attribute of a future kernel can't make a message unreadable.
 
 mod config;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod generic;
 mod link_monitor;
 mod message;

@@ -223,7 +223,7 @@ fn rule_message(rule: &Rule) -> RuleMessage {
     message
 }
 
-fn read_rule(message: &Message<'_>) -> Option<Rule> {
+pub(super) fn read_rule(message: &Message<'_>) -> Option<Rule> {
     let header: &[u8; HEADER_LEN] = message.header()?;
     let [_, destination_len, source_len, tos, table, _, _, action, ..] = *header;
     if [destination_len, source_len, tos, action] != [0, 0, 0, FR_ACT_TO_TBL] {
@@ -254,7 +254,7 @@ fn read_rule(message: &Message<'_>) -> Option<Rule> {
 }
 
 /// `nowhere` is how the destination of a default route is spelled, which carries none.
-fn read_route(message: &Message<'_>, nowhere: IpAddr) -> Option<Entry> {
+pub(super) fn read_route(message: &Message<'_>, nowhere: IpAddr) -> Option<Entry> {
     if message.kind != libc::RTM_NEWROUTE {
         return None;
     }

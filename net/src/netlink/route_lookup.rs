@@ -102,7 +102,7 @@ fn request(destination: IpAddr, source: Option<IpAddr>, fwmark: u32) -> RouteNet
 }
 
 /// A route that was found; `Some(None)` if it is one that forbids.
-fn read(message: &Message<'_>) -> Option<Option<Route>> {
+pub(super) fn read(message: &Message<'_>) -> Option<Option<Route>> {
     if message.kind != libc::RTM_NEWROUTE {
         return None;
     }

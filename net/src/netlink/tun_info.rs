@@ -35,7 +35,7 @@ pub(crate) fn tun_info(name: &str) -> io::Result<Option<TunInfo>> {
     NetlinkSocket::open(NETLINK_ROUTE)?.get(RouteNetlinkMessage::GetLink(link), read)
 }
 
-fn read(message: &Message<'_>) -> Option<TunInfo> {
+pub(super) fn read(message: &Message<'_>) -> Option<TunInfo> {
     let info = find(message.attributes(LINK_HEADER_LEN), IFLA_LINKINFO)?;
     if !find(attributes(info), IFLA_INFO_KIND)?.starts_with(b"tun") {
         return None;

@@ -11,16 +11,17 @@ use std::process::{self, ExitCode};
 use std::thread;
 
 use adit_device::uapi::Listener;
-use adit_device::{Engine, Options, tun_queues};
+use adit_device::{Engine, KeyLogFile, Options, tun_queues};
 use adit_net::process::{
     Output, ReadySignal, Role, Signal, SignalFd, daemonize, ignore_sigpipe, inherited_fd,
 };
 use adit_net::tun::{Offloads, Tun, TunOptions};
 
 use crate::cli::DaemonArgs;
+use crate::confine::{self, Purpose};
 use crate::crypto;
 use crate::logger;
-use crate::offloads::Wanted;
+use crate::offloads;
 use crate::service;
 
 /// A descriptor of a TUN device that is already there.
@@ -49,7 +50,8 @@ pub(crate) fn run(interface: &str, args: &DaemonArgs) -> ExitCode {
 
 fn serve(interface: &str, args: &DaemonArgs, level: Option<&str>) -> Result<(), Box<dyn std::error::Error>> {
     let workers = args.workers.unwrap_or_else(default_workers);
-    let wanted = Wanted::without(&args.no_offload)?;
+    let wanted = offloads::SWITCHES.without(&args.no_offload)?;
+    let parts = confine::SWITCHES.without(&args.no_confinement)?;
     crypto::choose()?;
     let tun = open_tun(interface, workers, wanted.tun)?;
     let name = tun.name()?;
@@ -67,8 +69,10 @@ fn serve(interface: &str, args: &DaemonArgs, level: Option<&str>) -> Result<(), 
     };
     ignore_sigpipe()?;
     let signals = SignalFd::new(&[Signal::Terminate, Signal::Interrupt])?;
-    let engine =
-        Engine::start(tun, listener, signals, &Options { workers, udp_offloads: wanted.udp, key_log })?;
+    let key_log = key_log.map(KeyLogFile::open).transpose()?;
+    let confinement = confine::confine(Purpose::Engine, parts);
+    let options = Options { workers, udp_offloads: wanted.udp, key_log, confinement };
+    let engine = Engine::start(tun, listener, signals, options)?;
     match ready {
         Some(ready) => ready.ready()?,
         None => service::ready(&format!("serving {name}")),

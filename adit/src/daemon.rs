@@ -12,7 +12,7 @@ use std::process::{self, ExitCode};
 use std::thread;
 
 use adit_device::uapi::Listener;
-use adit_device::{Engine, Options, tun_queues};
+use adit_device::{Engine, KeyLogFile, Options, tun_queues};
 use adit_net::process::{
     Output, ReadySignal, Role, Signal, SignalFd, daemonize, give_back_large_blocks, ignore_sigpipe,
     inherited_fd,
@@ -20,9 +20,10 @@ use adit_net::process::{
 use adit_net::tun::{Offloads, Tun, TunOptions};
 
 use crate::cli::DaemonArgs;
+use crate::confine::{self, Purpose};
 use crate::crypto;
 use crate::logger;
-use crate::offloads::Wanted;
+use crate::offloads;
 use crate::service;
 
 /// A descriptor of a TUN device that is already there.
@@ -51,7 +52,8 @@ pub(crate) fn run(interface: &str, args: &DaemonArgs) -> ExitCode {
 
 fn serve(interface: &str, args: &DaemonArgs, level: Option<&str>) -> Result<(), Box<dyn std::error::Error>> {
     let workers = args.workers.unwrap_or_else(default_workers);
-    let wanted = Wanted::without(&args.no_offload)?;
+    let wanted = offloads::SWITCHES.without(&args.no_offload)?;
+    let parts = confine::SWITCHES.without(&args.no_confinement)?;
     crypto::choose()?;
     let tun = open_tun(interface, workers, wanted.tun)?;
     let name = tun.name().map_err(cannot("ask for the interface's name"))?;
@@ -72,8 +74,10 @@ fn serve(interface: &str, args: &DaemonArgs, level: Option<&str>) -> Result<(), 
     let signals = ignore_sigpipe()
         .and_then(|()| SignalFd::new(&[Signal::Terminate, Signal::Interrupt]))
         .map_err(cannot("take signals"))?;
-    let engine =
-        Engine::start(tun, listener, signals, &Options { workers, udp_offloads: wanted.udp, key_log })?;
+    let key_log = key_log.map(KeyLogFile::open).transpose()?;
+    let confinement = confine::confine(Purpose::Engine, parts);
+    let options = Options { workers, udp_offloads: wanted.udp, key_log, confinement };
+    let engine = Engine::start(tun, listener, signals, options)?;
     match ready {
         Some(ready) => ready.ready().map_err(cannot("go to the background"))?,
         None => service::ready(&format!("serving {name}")),

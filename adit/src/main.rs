@@ -3,6 +3,7 @@
 mod check;
 mod cli;
 mod client;
+mod confine;
 mod crypto;
 mod daemon;
 mod demo;
@@ -15,6 +16,7 @@ mod quick;
 mod replace;
 mod service;
 mod status;
+mod switches;
 mod terminal;
 mod watch;
 mod wg;

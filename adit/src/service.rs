@@ -4,7 +4,7 @@ use std::process::Command;
 
 use sd_notify::NotifyState;
 
-const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
+pub(crate) const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 
 /// It works from here on, and this is its state.
 pub(crate) fn ready(status: &str) {

@@ -158,6 +158,7 @@ fn engine_page(name: &str, status: &Status) -> String {
         "  dropped: {} on sending, {} on receiving, {} by a full socket, {} by the interface",
         s.udp_send_dropped, s.udp_receive_dropped, s.udp_receive_overflows, s.tun_dropped
     );
+    let _ = writeln!(page, "  confined by: {}", s.confinement());
     page
 }
 

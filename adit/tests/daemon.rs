@@ -257,8 +257,8 @@ fn cryptography_can_be_left_to_the_library() {
     assert!(log.contains(&sealed_by(Backend::AwsLc)), "{log}");
 
     let ns = Netns::new();
-    let log = Engine::start_with(&adit(), &ns, &[("LOG_LEVEL", "info")]).log();
-    assert!(log.contains(&sealed_by(preferred_backend())), "{log}");
+    let engine = Engine::start_with(&adit(), &ns, &[("LOG_LEVEL", "info")]);
+    engine.expect_log(&sealed_by(preferred_backend()), seconds(20));
 
     let interface = interface_name();
     let output = ns.cmd(&adit().foreground(&interface)).env("ADIT_CRYPTO", "own").run();

@@ -5,6 +5,7 @@ mod common;
 
 mod check;
 mod completions;
+mod confine;
 mod connected;
 mod cookies;
 mod daemon;

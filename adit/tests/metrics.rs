@@ -138,6 +138,7 @@ fn what_peers_and_drops_count() {
     assert!(samples.get("adit_tun_read_total", &[a]) >= 1.0);
     let offload = [a, ("offload", "udp_gro")];
     assert_eq!(samples.get("adit_offload", &offload), 1.0);
+    assert_eq!(samples.get("adit_confinement", &[a, ("part", "seccomp"), ("state", "on")]), 1.0);
     // The other way round nobody has done anything wrong, and the age grows.
     let other = [("interface", pair.b.interface()), ("reason", "source_not_allowed")];
     assert_eq!(samples.find("wireguard_drops_total", &other), None);

@@ -1,5 +1,5 @@
 //! What an engine tells about its dealings with the kernel: which offloads it uses, how often each served and failed,
-//! and what was dropped on the way.
+//! what was dropped on the way, and how the engine has confined itself.
 //!
 //! Not a part of the configuration: neither `get` nor `set` knows of it, and the kernel's own WireGuard has nothing like
 //! it. [`FIELDS`] is the one list of what there is; every spelling of a [`Status`] goes through it.
@@ -7,7 +7,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Whether an offload is in use, and why not.
+/// Whether an offload, or a part of the confinement, is in use, and why not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OffloadState {
     /// In use.
@@ -56,7 +56,7 @@ impl FromStr for OffloadState {
 /// A field's value, of which there are two types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value {
-    /// Of an offload.
+    /// Of an offload or a part of the confinement.
     State(OffloadState),
     /// A number.
     Count(u64),
@@ -152,6 +152,79 @@ status! {
     Count udp_send_dropped: u64 = "encrypted packets not sent: buffer full, refused, or no route",
     Count udp_receive_dropped: u64 = "encrypted packets or trains discarded on receipt, having been cut short",
     Count udp_receive_overflows: u64 = "encrypted packets that the kernel dropped, mostly for a full socket buffer",
+    State confined_dumps: OffloadState = "the engine leaves no core dump, and other processes of its user cannot read its memory",
+    State confined_mlock: OffloadState = "its memory is not swapped",
+    State confined_landlock: OffloadState = "it can open few files",
+    State confined_capabilities: OffloadState = "it has given up the privileges that it does not need",
+    State confined_seccomp: OffloadState = "it can make few system calls",
+}
+
+/// How a process has confined itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Confinement {
+    /// It leaves no core dump.
+    pub dumps: OffloadState,
+    /// Its memory is not swapped.
+    pub mlock: OffloadState,
+    /// It can open few files.
+    pub landlock: OffloadState,
+    /// It has few capabilities.
+    pub capabilities: OffloadState,
+    /// It can make few system calls.
+    pub seccomp: OffloadState,
+}
+
+impl Confinement {
+    /// Its parts, by name.
+    #[must_use]
+    pub fn parts(&self) -> [(&'static str, OffloadState); 5] {
+        [
+            ("dumps", self.dumps),
+            ("mlock", self.mlock),
+            ("landlock", self.landlock),
+            ("capabilities", self.capabilities),
+            ("seccomp", self.seccomp),
+        ]
+    }
+}
+
+impl fmt::Display for Confinement {
+    /// The parts in force, then the others with their states.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (in_force, others): (Vec<_>, Vec<_>) =
+            self.parts().into_iter().partition(|(_, state)| *state == OffloadState::On);
+        let in_force = in_force.into_iter().map(|(name, _)| name.to_owned());
+        let others = others.into_iter().map(|(name, state)| format!("{name} {state}"));
+        f.write_str(&in_force.chain(others).collect::<Vec<_>>().join(", "))
+    }
+}
+
+impl Status {
+    /// Of an engine that is confined like this.
+    #[must_use]
+    pub fn confined(self, confinement: Confinement) -> Self {
+        let Confinement { dumps, mlock, landlock, capabilities, seccomp } = confinement;
+        Status {
+            confined_dumps: dumps,
+            confined_mlock: mlock,
+            confined_landlock: landlock,
+            confined_capabilities: capabilities,
+            confined_seccomp: seccomp,
+            ..self
+        }
+    }
+
+    /// How the engine is confined.
+    #[must_use]
+    pub fn confinement(&self) -> Confinement {
+        Confinement {
+            dumps: self.confined_dumps,
+            mlock: self.confined_mlock,
+            landlock: self.confined_landlock,
+            capabilities: self.confined_capabilities,
+            seccomp: self.confined_seccomp,
+        }
+    }
 }
 
 #[cfg(test)]

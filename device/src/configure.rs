@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use adit_control::status::Confinement;
 use adit_control::{
     AllowedIpChange, EndpointName, Get, GetPeer, Prefix, PublicKey, Set, SetPeer, Status, Why,
 };
@@ -64,6 +65,7 @@ pub(crate) struct Configuration {
     listen_port: u16,
     workers: NonZeroUsize,
     udp_offloads: UdpOffloads,
+    confinement: Confinement,
     /// What sockets counted that are closed.
     closed: UdpStats,
     added: u64,
@@ -104,12 +106,13 @@ impl Remembered {
 }
 
 impl Configuration {
-    pub(crate) fn new(workers: NonZeroUsize, udp_offloads: UdpOffloads) -> Self {
+    pub(crate) fn new(workers: NonZeroUsize, udp_offloads: UdpOffloads, confinement: Confinement) -> Self {
         Configuration {
             is_up: false,
             listen_port: 0,
             workers,
             udp_offloads,
+            confinement,
             closed: UdpStats::default(),
             added: 0,
             remembered: Remembered::default(),
@@ -198,7 +201,7 @@ impl Configuration {
 
     /// How the device gets on with the kernel.
     pub(crate) fn status(&self, device: &Device, tun: &Tun) -> Status {
-        device.status(tun, self.workers, self.udp_offloads, self.closed)
+        device.status(tun, self.workers, self.udp_offloads, self.closed).confined(self.confinement)
     }
 
     /// What came to nothing, and why.

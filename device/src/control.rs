@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use adit_control::SecretText;
+use adit_control::status::Confinement;
 use adit_control::uapi::{Operation, Request, write_get, write_status, write_why};
 use adit_crypto::SelfTestFailure;
 use adit_net::netlink::RouteMonitor;
@@ -49,8 +49,10 @@ pub struct Options {
     pub workers: NonZeroUsize,
     /// What to ask of the UDP sockets. Those of the interface are its opener's to choose.
     pub udp_offloads: UdpOffloads,
-    /// For debugging: a file to which every handshake's secrets are appended, in Wireshark's form.
-    pub key_log: Option<PathBuf>,
+    /// For debugging.
+    pub key_log: Option<KeyLogFile>,
+    /// How the process has confined itself, for the status.
+    pub confinement: Confinement,
 }
 
 /// Which work the UDP sockets hand over in bulk, where the kernel can.
@@ -74,8 +76,6 @@ impl Default for UdpOffloads {
 pub enum StartError {
     /// The cryptography does not compute what it should: nothing may run on it.
     SelfTest(SelfTestFailure),
-    /// The key log cannot be written.
-    KeyLog(PathBuf, io::Error),
     /// The system refused what the words say.
     System(&'static str, io::Error),
 }
@@ -84,9 +84,6 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::SelfTest(failure) => write!(f, "this program or this processor is broken: {failure}"),
-            Self::KeyLog(path, error) => {
-                write!(f, "the key log {} cannot be written: {error}", path.display())
-            }
             Self::System(what, error) => write!(f, "cannot {what}: {error}"),
         }
     }
@@ -128,14 +125,14 @@ impl Engine {
         tun: Tun,
         listener: Listener,
         signals: SignalFd,
-        options: &Options,
+        options: Options,
     ) -> Result<Self, StartError> {
         test_cryptography()?;
-        let (device, tun) = (Arc::new(new_device(options)?), Arc::new(tun));
+        let (device, tun) = (Arc::new(new_device(options.workers, options.key_log)?), Arc::new(tun));
         let (link, changes) = Link::follow(&tun).map_err(cannot("follow the interface"))?;
         let mut engine = Engine {
             threads: Vec::new(),
-            configuration: Configuration::new(options.workers, options.udp_offloads),
+            configuration: Configuration::new(options.workers, options.udp_offloads, options.confinement),
             poller: Poller::new().map_err(cannot("poll"))?,
             link,
             routes: RouteMonitor::open().map_err(cannot("follow the routes"))?,
@@ -447,13 +444,6 @@ fn test_cryptography() -> Result<(), StartError> {
     Ok(())
 }
 
-fn new_device(options: &Options) -> Result<Device, StartError> {
-    let key_log = match &options.key_log {
-        Some(path) => {
-            log::warn!("every session's secrets are written to {}", path.display());
-            Some(KeyLogFile::open(path).map_err(|error| StartError::KeyLog(path.clone(), error))?)
-        }
-        None => None,
-    };
-    Device::new(options.workers, key_log).map_err(cannot("set up the device"))
+fn new_device(workers: NonZeroUsize, key_log: Option<KeyLogFile>) -> Result<Device, StartError> {
+    Device::new(workers, key_log).map_err(cannot("set up the device"))
 }

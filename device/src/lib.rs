@@ -53,6 +53,7 @@ use sim::outside;
 use system as outside;
 
 pub use control::{Engine, Options, StartError, UdpOffloads};
+pub use key_log::{KeyLogError, KeyLogFile};
 pub use worker::{MAX_WORKERS, halves};
 
 /// What the packet buffers of an engine with so many workers take at most, in bytes: 2.2 MiB for each. Pages

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use adit_net::netlink::{LinkEvent, LinkMonitor, if_index};
+use adit_net::netlink::{LinkEvent, LinkMonitor, if_index, if_index_in};
 use adit_net::netns;
 use adit_net::tun::Tun;
 
@@ -108,7 +108,7 @@ fn try_open(tun: &Tun) -> io::Result<LinkMonitor> {
     let name = tun.name()?;
     match elsewhere(tun) {
         Some(netns) => {
-            let index = netns::run_in(&netns, || if_index(&name))??;
+            let index = if_index_in(netns.as_fd(), &name)?;
             LinkMonitor::open(Some(netns.as_fd()), index)
         }
         None => LinkMonitor::open(None, if_index(&name)?),

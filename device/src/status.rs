@@ -55,6 +55,7 @@ impl Device {
             udp_send_dropped: udp.send_drops,
             udp_receive_dropped: udp.recv_drops,
             udp_receive_overflows: udp.recv_overflows,
+            ..Status::default()
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use adit_net::netlink::{
     Config, Entry, Generic, Link, LinkEvent, LinkMonitor, Route, RouteLookup, RouteMonitor, Rule, if_index,
+    if_index_in,
 };
 use adit_net::netns;
 use adit_net::poll::{Events, Interest, Poller};
@@ -109,6 +110,8 @@ fn an_interface_is_followed_into_another_namespace() {
         assert_eq!(events_until(&mut here, &LinkEvent::Gone).last(), Some(&LinkEvent::Gone));
 
         let index = netns::run_in(&away, || if_index("left")).unwrap().unwrap();
+        assert_eq!(if_index_in(away.as_fd(), "left").unwrap(), index);
+        assert_eq!(if_index_in(away.as_fd(), "right").unwrap_err().raw_os_error(), Some(libc::ENODEV));
         let mut there = LinkMonitor::open(Some(away.as_fd()), index).unwrap();
         assert_eq!(there.state().name, "left");
         netns::run_in(&away, || Config::open().unwrap().set_mtu(index, 1280).unwrap()).unwrap();

@@ -12,8 +12,9 @@ use clap_complete::engine::{
 
 use super::Program;
 use crate::quick::file::is_interface_name;
+use crate::switches::Switches;
 use crate::wg::definition::{CHANGE, SET_WORDS, SetWord};
-use crate::{client, offloads, wg};
+use crate::{client, confine, offloads, wg};
 
 /// Where configurations are that are called by their names.
 const CONFIGURATIONS: &str = "/etc/wireguard";
@@ -54,7 +55,8 @@ fn with_value(subcommand: &str, arg: Arg, rest: &[OsString]) -> Arg {
         // Names that are to be given.
         "new" => arg,
         "check" | "qr" if arg.is_positional() => arg.add(ArgValueCompleter::new(configuration)),
-        "" if has("LIST") => arg.value_delimiter(',').add(ArgValueCandidates::new(offload_names)),
+        "" if has("LIST") => arg.value_delimiter(',').add(switches(&offloads::SWITCHES)),
+        "" if has("PARTS") => arg.value_delimiter(',').add(switches(&confine::SWITCHES)),
         // That one is to be created.
         "" => arg,
         "set" if value == CHANGE => arg.add(ArgValueCompleter::new(Change(rest.to_vec()))),
@@ -79,8 +81,10 @@ fn named(names: Vec<String>) -> Vec<CompletionCandidate> {
     names.into_iter().map(CompletionCandidate::new).collect()
 }
 
-fn offload_names() -> Vec<CompletionCandidate> {
-    offloads::NAMES.iter().map(|(name, _)| CompletionCandidate::new(name)).collect()
+fn switches<W>(switches: &'static Switches<W>) -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        switches.names.iter().map(|(name, _)| CompletionCandidate::new(name)).collect()
+    })
 }
 
 /// The WireGuard interfaces. Who may not look at the sockets is told of all TUN devices instead.

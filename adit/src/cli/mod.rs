@@ -78,6 +78,9 @@ pub(crate) struct DaemonArgs {
     /// Offloads to do without: tun-tcp, tun-udp, tun-vnet-hdr (which takes the former two along), udp-gso, udp-gro, all
     #[arg(long, value_name = "LIST")]
     pub(crate) no_offload: Vec<String>,
+    /// Parts of its confinement to do without: dumps, mlock, landlock, capabilities, seccomp, all
+    #[arg(long, value_name = "PARTS")]
+    pub(crate) no_confinement: Vec<String>,
     /// The interface to create, such as wg0
     #[arg(value_name = "INTERFACE")]
     pub(crate) interface: Option<String>,

@@ -33,7 +33,7 @@ pub(crate) static GROUPS: [Group; 4] = [
 pub(crate) const OTHERS: &str = "More";
 
 #[rustfmt::skip]
-pub(crate) static ENVIRONMENT: [Entry; 13] = [
+pub(crate) static ENVIRONMENT: [Entry; 14] = [
     Entry { name: "LOG_LEVEL", programs: &[Adit, WgQuick],
         meaning: "What the engine tells on standard error: verbose, info, error or silent; without it, warnings and errors until it is in the background" },
     Entry { name: "WG_PROCESS_FOREGROUND", programs: &[Adit],
@@ -42,6 +42,8 @@ pub(crate) static ENVIRONMENT: [Entry; 13] = [
         meaning: "Descriptors of a TUN device and of a listening UAPI socket for the engine to take over" },
     Entry { name: "ADIT_NO_OFFLOAD", programs: &[Adit, WgQuick],
         meaning: "Offloads for the engine to do without, as --no-offload of adit" },
+    Entry { name: "ADIT_NO_CONFINEMENT", programs: &[Adit, WgQuick],
+        meaning: "Parts of the confinement to do without, of the engine as --no-confinement, and of metrics" },
     Entry { name: "ADIT_CRYPTO", programs: &[Adit, WgQuick],
         meaning: "library leaves the packets' cryptography to AWS-LC, whatever the processor" },
     Entry { name: "ADIT_KEYLOGFILE", programs: &[Adit, WgQuick],

@@ -180,11 +180,11 @@ impl<'a> Page<'a, '_> {
                 self.samples(&format!("adit_{}", field.key), field.meaning, None, kind, counts)?;
             }
         }
-        let states = states.iter().map(|(name, offload, state)| {
-            (vec![("interface", *name), ("offload", *offload), ("state", state.as_str())], 1.0)
-        });
+        let (offloads, parts) = (of_states(&states, false), of_states(&states, true));
         let help = "1 for the state that each offload is in: on, off, refused or given-up";
-        self.samples("adit_offload", help, None, Gauge, states.collect())
+        self.samples("adit_offload", help, None, Gauge, offloads)?;
+        let help = "1 for the state that each part of the engine's confinement is in: on, off or refused";
+        self.samples("adit_confinement", help, None, Gauge, parts)
     }
 
     fn samples(
@@ -205,6 +205,18 @@ impl<'a> Page<'a, '_> {
         }
         Ok(())
     }
+}
+
+/// Interface, key and state of those that belong to the confinement, or of the others, which are offloads.
+fn of_states<'a>(states: &'a [(&str, &str, String)], of_confinement: bool) -> Vec<Sample<'a>> {
+    let samples = states.iter().filter_map(|(name, key, state)| {
+        let label = match key.strip_prefix("confined_") {
+            Some(part) => of_confinement.then_some(("part", part))?,
+            None => (!of_confinement).then_some(("offload", *key))?,
+        };
+        Some((vec![("interface", *name), label, ("state", state.as_str())], 1.0))
+    });
+    samples.collect()
 }
 
 fn peer_labels<'a>(interface: &'a str, key: &'a str) -> Labels<'a> {

@@ -25,6 +25,16 @@ pub(crate) enum Place {
     Loopback(SocketAddr),
 }
 
+impl Place {
+    /// Where the file of its socket is.
+    pub(super) fn directory(&self) -> Option<&Path> {
+        match self {
+            Place::Unix(path) => path.parent(),
+            Place::Loopback(_) => None,
+        }
+    }
+}
+
 impl FromStr for Place {
     type Err = String;
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use adit_net::poll::{Events, Interest, Poller};
 use adit_net::process::{Signal, SignalFd, give_back_large_blocks, ignore_sigpipe};
 
+use crate::confine::{self, Purpose};
 use crate::service;
 use collect::Collector;
 use http::Server;
@@ -50,7 +51,9 @@ fn serve(place: &Place) -> Result<(), String> {
     // Before there is another thread.
     let signals = SignalFd::new(&[Signal::Terminate, Signal::Interrupt]).map_err(system)?;
     ignore_sigpipe().map_err(system)?;
+    let parts = confine::SWITCHES.without(&[])?;
     let listener = Listener::bind(place)?;
+    confine::confine(Purpose::Metrics(place.directory()), parts);
     let poller = Poller::new().map_err(system)?;
     poller.add(&signals, 0, Interest::Read).map_err(system)?;
     poller.add(&listener, 1, Interest::Read).map_err(system)?;

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
+use adit_control::status::Confinement;
 use adit_control::why::{Event, PeerWhy, REASONS, Tally};
 use adit_control::{
     AllowedIpChange, EndpointName, Get, GetPeer, OffloadState, Prefix, PublicKey, Reason, Set, SetPeer,
@@ -127,8 +128,8 @@ fn offload_state() -> impl Strategy<Value = OffloadState> {
 }
 
 pub fn status() -> impl Strategy<Value = Status> {
-    (proptest::array::uniform5(offload_state()), any::<[u64; 20]>()).prop_map(|(states, counts)| {
-        let [tun_vnet_hdr, tun_tcp, tun_udp, udp_gso, udp_gro] = states;
+    (proptest::array::uniform10(offload_state()), any::<[u64; 20]>()).prop_map(|(states, counts)| {
+        let [tun_vnet_hdr, tun_tcp, tun_udp, udp_gso, udp_gro, dumps, mlock, landlock, capabilities, seccomp] = states;
         let [workers, buffer_bytes, endpoint_names, tun_queues, rest @ ..] = counts;
         let [tun_read, tun_written, tun_dropped, rest @ ..] = rest;
         let [tun_tcp_read, tun_tcp_written, tun_tcp_refused, rest @ ..] = rest;
@@ -161,7 +162,9 @@ pub fn status() -> impl Strategy<Value = Status> {
             udp_send_dropped,
             udp_receive_dropped,
             udp_receive_overflows,
+            ..Status::default()
         }
+        .confined(Confinement { dumps, mlock, landlock, capabilities, seccomp })
     })
 }
 

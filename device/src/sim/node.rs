@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use adit_control::status::Confinement;
 use adit_control::{AllowedIpChange, Prefix, PublicKey, Set, SetPeer};
 use adit_crypto::Secret;
 use adit_proto::handshake::Identity;
@@ -72,7 +73,7 @@ pub(super) fn public_key(private_key: [u8; 32]) -> PublicKey {
 fn engine() -> (Device, Configuration, Admission) {
     let device = Device::new(NonZeroUsize::MIN, None).expect("it gets its descriptors");
     let offloads = UdpOffloads { gso: false, gro: false };
-    (device, Configuration::new(NonZeroUsize::MIN, offloads), Admission::default())
+    (device, Configuration::new(NonZeroUsize::MIN, offloads, Confinement::default()), Admission::default())
 }
 
 /// Life and configuration.

@@ -9,6 +9,7 @@ use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::config::if_index;
 use super::message::{LINK_HEADER_LEN, Message, messages, name_of, u32_of};
 use super::socket::{NetlinkSocket, is_overrun};
 use crate::netns;
@@ -187,8 +188,33 @@ fn request(ifindex: u32, elsewhere: Option<i32>) -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetLink(link)
 }
 
+/// Index of the interface called `name` in the network namespace `netns`, which the caller does not enter where the kernel
+/// tells from outside (Linux 4.15): that takes CAP_NET_ADMIN, where entering takes CAP_SYS_ADMIN.
+///
+/// # Errors
+///
+/// `ENODEV` if there is none; those of [`netns::run_in`].
+pub fn if_index_in(netns: BorrowedFd<'_>, name: &str) -> io::Result<u32> {
+    let Ok(number) = number_of(netns) else { return netns::run_in(netns, || if_index(name))? };
+    let mut link = LinkMessage::default();
+    link.attributes = vec![LinkAttribute::IfName(name.to_owned()), LinkAttribute::IfNetnsId(number)];
+    let found = NetlinkSocket::open(NETLINK_ROUTE)?.get(RouteNetlinkMessage::GetLink(link), |message| {
+        let header: &[u8; LINK_HEADER_LEN] = message.header()?;
+        u32_of(&header[4..8])
+    })?;
+    found.ok_or_else(no_device)
+}
+
 /// A socket here that hears of links everywhere, and the number by which `netns` is known here.
 fn listen_to(netns: BorrowedFd<'_>) -> io::Result<(NetlinkSocket, i32)> {
+    let number = number_of(netns)?;
+    let socket = NetlinkSocket::open_with_groups(NETLINK_ROUTE, RTMGRP_LINK)?;
+    socket.listen_everywhere()?;
+    Ok((socket, number))
+}
+
+/// The number by which `netns` is known here; it gets one if it has none.
+fn number_of(netns: BorrowedFd<'_>) -> io::Result<i32> {
     let mut socket = NetlinkSocket::open(NETLINK_ROUTE)?;
     let question = |number| {
         let mut message = NsidMessage::default();
@@ -204,10 +230,7 @@ fn listen_to(netns: BorrowedFd<'_>) -> io::Result<(NetlinkSocket, i32)> {
         let mut attributes = message.attributes(NAMESPACE_HEADER_LEN);
         attributes.find_map(|(kind, value)| (kind == NETNSA_NSID).then(|| u32_of(value))?)
     })?;
-    let number = number.map(u32::cast_signed).filter(|number| *number >= 0).ok_or_else(no_device)?;
-    let socket = NetlinkSocket::open_with_groups(NETLINK_ROUTE, RTMGRP_LINK)?;
-    socket.listen_everywhere()?;
-    Ok((socket, number))
+    number.map(u32::cast_signed).filter(|number| *number >= 0).ok_or_else(no_device)
 }
 
 fn no_device() -> io::Error {

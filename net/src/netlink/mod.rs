@@ -24,7 +24,7 @@ mod tun_info;
 
 pub use config::{Config, Link, if_index, if_name};
 pub use generic::Generic;
-pub use link_monitor::{LinkEvent, LinkMonitor, LinkState};
+pub use link_monitor::{LinkEvent, LinkMonitor, LinkState, if_index_in};
 pub use policy::{Entry, Rule};
 pub use route_lookup::{Route, RouteLookup};
 pub use route_monitor::RouteMonitor;

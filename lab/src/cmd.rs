@@ -1,7 +1,7 @@
 //! Commands: each with a time limit, its output captured, and killed by its process id when nobody waits any more.
 
 use std::ffi::OsStr;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -267,9 +267,13 @@ impl Collector {
         let bytes = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&bytes);
         let reader = thread::spawn(move || {
-            let (mut pipe, mut chunk) = (pipe, [0; 8192]);
-            while let Some(Ok(n @ 1..)) = pipe.as_mut().map(|pipe| pipe.read(&mut chunk)) {
-                sink.lock().expect("no reader panics").extend_from_slice(&chunk[..n]);
+            let (Some(mut pipe), mut chunk) = (pipe, [0; 8192]) else { return };
+            loop {
+                match pipe.read(&mut chunk) {
+                    Ok(n @ 1..) => sink.lock().expect("no reader panics").extend_from_slice(&chunk[..n]),
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    _ => break,
+                }
             }
         });
         Collector { bytes, reader: Some(reader) }

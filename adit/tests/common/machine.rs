@@ -159,7 +159,8 @@ impl Machine {
             "ip -o link show",
             "ip -o address show",
         ] {
-            state += &format!("{command}\n{}\n", without_chance(&self.run(command).stdout));
+            // Why a command fails is worth to be shown, too.
+            state += &format!("{command}\n{}\n", without_chance(&self.run(command).text()));
         }
         state
     }

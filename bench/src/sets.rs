@@ -60,6 +60,12 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     report("without sets", &idle.stop());
 
     let mut sets = Sets::new(args.seed, live(&scene), usize::from(args.crowd), "10.77.0");
+    let peer = scene.outside.public();
+    if uapi.set(&format!("public_key={peer}\nupdate_only=true\nallowed_ip=-192.0.2.1/32\n")) != 0 {
+        println!("it cannot remove a single allowed IP: no set does");
+        sets = sets.without_taking_back();
+        uapi = scene.inside.uapi();
+    }
     let busy = flows();
     add_peers(&mut uapi, args.peers);
     let start = Instant::now();

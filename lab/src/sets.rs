@@ -59,6 +59,7 @@ pub struct Sets {
     endpoints: Vec<String>,
     listen_port: u64,
     fwmark: u64,
+    takes_back: bool,
     peers: BTreeMap<String, Peer>,
     /// Whose each prefix is.
     owners: BTreeMap<String, String>,
@@ -82,9 +83,16 @@ impl Sets {
             endpoints,
             listen_port: 0,
             fwmark: 0,
+            takes_back: true,
             peers,
             owners,
         }
+    }
+
+    /// For an engine that cannot remove a single allowed IP, as older ones cannot.
+    #[must_use]
+    pub fn without_taking_back(self) -> Sets {
+        Sets { takes_back: false, ..self }
     }
 
     #[expect(clippy::should_implement_trait, reason = "it never ends")]
@@ -235,7 +243,7 @@ impl Sets {
         }
         for _ in 0..self.dice.below(6) {
             let prefix = self.dice.one_of(&self.prefixes).clone();
-            if self.dice.once_in(4) {
+            if self.dice.once_in(4) && self.takes_back {
                 let _ = writeln!(lines, "allowed_ip=-{prefix}");
                 if self.owners.get(&prefix).is_some_and(|owner| owner == key) {
                     self.owners.remove(&prefix);

@@ -45,19 +45,20 @@ pub fn wrong(record: &Record) -> Vec<String> {
 /// Everything, for people.
 pub fn text(record: &Record) -> String {
     let mut text = format!("{}, seed {}\n\n", record.command, record.seed);
-    let _ = writeln!(text, "| at rest | first | most in 2nd quarter | most in last quarter | an hour | |");
-    let _ = writeln!(text, "| --- | ---: | ---: | ---: | ---: | --- |");
+    let _ = writeln!(text, "| at rest | first | 2nd quarter | last quarter | most ever | an hour | |");
+    let _ = writeln!(text, "| --- | ---: | ---: | ---: | ---: | ---: | --- |");
     for (process, name) in record.names.iter().enumerate() {
         for kind in Kind::ALL {
             let Some(c) = course(&record.rests, process, kind) else { continue };
             let flat = if c.is_flat { "flat" } else { "**not flat**" };
             let _ = writeln!(
                 text,
-                "| {name}: {} | {} | {} | {} | {:+.0} | {flat} |",
+                "| {name}: {} | {} | {} | {} | {} | {:+.0} | {flat} |",
                 kind.name(),
                 c.first,
                 c.second_quarter,
                 c.last_quarter,
+                c.most,
                 c.per_hour
             );
         }

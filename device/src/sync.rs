@@ -1,8 +1,15 @@
 //! What threads share is made of these: the standard library's locks and atomics. With the feature `loom`, for the models
-//! (`models/`), they are loom's, which tries the orders in which threads may take them.
+//! (`models/`), they are loom's; with `cfg(adit_threads)`, for ThreadSanitizer (`fuzz/run threads`), such as it sees into.
 
-#[cfg(not(feature = "loom"))]
-mod chosen {
+#[cfg(feature = "loom")]
+mod modelled;
+#[cfg(any(feature = "loom", adit_threads))]
+mod once;
+#[cfg(adit_threads)]
+mod sanitized;
+
+#[cfg(not(any(feature = "loom", adit_threads)))]
+mod plain {
     pub(crate) use std::sync::{
         Mutex, MutexGuard, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic,
     };
@@ -12,92 +19,8 @@ mod chosen {
 }
 
 #[cfg(feature = "loom")]
-mod chosen {
-    pub(crate) use loom::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic};
-    pub(crate) use loom::thread::yield_now;
-
-    use std::io;
-    use std::os::fd::{AsFd, BorrowedFd};
-    use std::time::Duration;
-
-    use loom::sync::Condvar;
-
-    use crate::lock::Lock;
-
-    /// Others go on meanwhile: time is not part of a model.
-    pub(crate) fn sleep(_: Duration) {
-        yield_now();
-    }
-
-    /// What wakes a thread that waits for events. loom knows no descriptors.
-    #[derive(Debug)]
-    pub(crate) struct EventFd {
-        is_awake: Mutex<bool>,
-        changed: Condvar,
-    }
-
-    impl EventFd {
-        /// As the real one, which may fail.
-        pub(crate) fn new() -> io::Result<Self> {
-            Ok(EventFd { is_awake: Mutex::new(false), changed: Condvar::new() })
-        }
-
-        pub(crate) fn wake(&self) {
-            *self.is_awake.locked() = true;
-            self.changed.notify_all();
-        }
-
-        pub(crate) fn clear(&self) {
-            *self.is_awake.locked() = false;
-        }
-
-        /// Whether a poller would return at once.
-        #[cfg(test)]
-        pub(crate) fn is_awake(&self) -> bool {
-            *self.is_awake.locked()
-        }
-
-        /// What waiting with a poller is to the real one: returns once somebody has woken it since it was cleared.
-        #[cfg(test)]
-        pub(crate) fn wait(&self) {
-            let mut is_awake = self.is_awake.locked();
-            while !*is_awake {
-                is_awake = self.changed.wait(is_awake).expect("loom's locks are not poisoned");
-            }
-        }
-    }
-
-    /// The standard library's, whose order loom sees by a lock.
-    #[derive(Debug)]
-    pub(crate) struct OnceLock<T> {
-        value: std::sync::OnceLock<T>,
-        order: Mutex<()>,
-    }
-
-    impl<T> Default for OnceLock<T> {
-        fn default() -> Self {
-            OnceLock { value: std::sync::OnceLock::new(), order: Mutex::new(()) }
-        }
-    }
-
-    impl<T> OnceLock<T> {
-        pub(crate) fn get(&self) -> Option<&T> {
-            let _order = self.order.locked();
-            self.value.get()
-        }
-
-        pub(crate) fn get_or_init(&self, f: impl FnOnce() -> T) -> &T {
-            let _order = self.order.locked();
-            self.value.get_or_init(f)
-        }
-    }
-
-    /// A place in a poller, which no model has.
-    impl AsFd for EventFd {
-        fn as_fd(&self) -> BorrowedFd<'_> {
-            unreachable!("models wait by `wait`")
-        }
-    }
-}
-
-pub(crate) use chosen::*;
+pub(crate) use modelled::*;
+#[cfg(not(any(feature = "loom", adit_threads)))]
+pub(crate) use plain::*;
+#[cfg(adit_threads)]
+pub(crate) use sanitized::*;

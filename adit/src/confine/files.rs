@@ -1,13 +1,15 @@
 //! Which files remain in reach (landlock(7)), beside those that are open.
 
 use std::env;
+use std::error::Error;
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use adit_device::uapi::DIRECTORY;
 use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, BitFlags, NetPort, RestrictionStatus, Ruleset, RulesetAttr as _,
-    RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope, path_beneath_rules,
+    ABI, Access as _, AccessFs, AccessNet, BitFlags, NetPort, PathBeneath, PathFd, PathFdError,
+    RestrictionStatus, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _, RulesetStatus, Scope,
 };
 
 use super::Purpose;
@@ -52,29 +54,43 @@ pub(super) fn restrict(purpose: Purpose<'_>) -> Result<(), String> {
     }
 }
 
-fn restrict_to(purpose: Purpose<'_>) -> Result<RestrictionStatus, RulesetError> {
+fn restrict_to(purpose: Purpose<'_>) -> Result<RestrictionStatus, Box<dyn Error>> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let ruleset = Ruleset::default()
         .handle_access(AccessFs::from_all(KNOWN))?
         .handle_access(AccessNet::from_all(KNOWN))?
         .scope(scope())?
         .create()?
-        .add_rules(path_beneath_rules([NULL], AccessFs::ReadFile | AccessFs::WriteFile))?;
+        .add_rules(allow([NULL.into()], AccessFs::ReadFile | AccessFs::WriteFile))?;
     let ruleset = match purpose {
         Purpose::Engine => ruleset
-            .add_rules(path_beneath_rules(of_names(), read))?
-            .add_rules(path_beneath_rules([DIRECTORY], AccessFs::RemoveFile))?
+            .add_rules(allow(of_names(), read))?
+            .add_rules(allow([DIRECTORY.into()], AccessFs::RemoveFile))?
             .add_rule(NetPort::new(DOMAIN, AccessNet::ConnectTcp))?,
         Purpose::Metrics(socket) => ruleset
             // The directory of the engines' sockets may be made later.
-            .add_rules(path_beneath_rules(Path::new(DIRECTORY).parent(), AccessFs::ReadDir))?
+            .add_rules(allow(Path::new(DIRECTORY).parent().map(PathBuf::from), AccessFs::ReadDir))?
             // What engines have left behind is removed, and at last what is its own.
-            .add_rules(path_beneath_rules(
-                [Path::new(DIRECTORY)].into_iter().chain(socket),
+            .add_rules(allow(
+                [DIRECTORY.into()].into_iter().chain(socket.map(PathBuf::from)),
                 AccessFs::RemoveFile,
             ))?,
     };
-    ruleset.restrict_self()
+    Ok(ruleset.restrict_self()?)
+}
+
+/// Rules for what there is of `paths`. Whatever else keeps one from being made, descriptors that have run out for one, keeps all
+/// from being enforced: what is needed later would be out of reach.
+fn allow(
+    paths: impl IntoIterator<Item = PathBuf>,
+    access: impl Into<BitFlags<AccessFs>>,
+) -> impl Iterator<Item = Result<PathBeneath<PathFd>, Box<dyn Error>>> {
+    let access = access.into();
+    paths.into_iter().filter_map(move |path| match PathFd::new(path) {
+        Ok(place) => Some(Ok(PathBeneath::new(place, access))),
+        Err(PathFdError::OpenCall { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => Some(Err(error.into())),
+    })
 }
 
 fn of_names() -> impl Iterator<Item = PathBuf> {

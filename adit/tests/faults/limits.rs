@@ -27,7 +27,8 @@ fn few_descriptors_at_the_start() {
 fn little_memory_at_the_start() {
     needs!("netns", "tun", "wg", "ping", "prlimit");
     let step = if is_whole() { 1 } else { 7 };
-    let limits: Vec<u32> = (8..80).step_by(step).collect();
+    // With less the kernel cannot even load the program, as it is built for tests, and ends it without a word.
+    let limits: Vec<u32> = (10..80).step_by(step).collect();
     try_all(&limits, 4, Place::new, |place, limit| {
         let program = Program::new(format!("prlimit --as={} {}", limit << 20, adit().0.display()));
         place.try_start(&format!("{limit} MiB"), &program, false)

@@ -144,25 +144,44 @@ fn a_peer_is_removed_while_its_timer_fires() {
     });
 }
 
-/// Keys and what is staged go, indices too; then it comes up again, and they talk.
+/// What the control thread does when the interface goes down.
+fn down(control: &mut Configuration, near: &Engine) {
+    control.interface_down(&near.device);
+}
+
+/// Neither key nor index is left; and when the interface comes up again, they talk.
+fn is_down((mut scene, _): (Scene, Weak<Peer>)) {
+    take_sent();
+    scene.near.work();
+    assert_eq!(scene.near.device.indices.shared().len(), 0, "indices are left");
+    scene.near.send(&[4]);
+    assert!(nonces(&take_sent()).is_empty(), "a key is left");
+    scene.later(Duration::from_secs(10));
+    scene.configuration.interface_up(&scene.near.device);
+    scene.near.send(&[5]);
+    scene.near.work();
+    assert!(scene.arrived().contains(&5));
+}
+
 #[test]
 fn the_interface_goes_down_while_a_response_comes() {
     explore("down and a response", || {
         let (scene, response) = answered();
-        let down = |control: &mut Configuration, near: &Engine| control.interface_down(&near.device);
-        let (mut scene, _) = run(scene, down, move |near| {
+        is_down(run(scene, down, move |near| {
             near.receive(&response);
             near.work();
-        });
+        }));
+    });
+}
+
+/// An initiation is being made.
+#[test]
+fn the_interface_goes_down_while_a_timer_fires() {
+    explore("down and a timer", || {
+        let mut scene = Scene::talking(Side::Near);
+        scene.near.send(&[1]);
         take_sent();
-        scene.near.work();
-        assert_eq!(scene.near.device.indices.shared().len(), 0, "indices are left");
-        scene.near.send(&[4]);
-        assert!(nonces(&take_sent()).is_empty(), "a key is left");
-        scene.later(Duration::from_secs(10));
-        scene.configuration.interface_up(&scene.near.device);
-        scene.near.send(&[5]);
-        scene.near.work();
-        assert!(scene.arrived().contains(&5));
+        scene.later(Duration::from_secs(16));
+        is_down(run(scene, down, Engine::work));
     });
 }

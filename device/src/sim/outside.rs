@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use adit_net::poll::TimerFd;
@@ -13,6 +14,7 @@ use adit_proto::time::Instant;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng, TryCryptoRng, TryRng};
 
+use crate::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use crate::system;
 
 /// A datagram that an engine sent.
@@ -26,8 +28,15 @@ struct Virtual {
     wall: Duration,
     rng: ChaCha8Rng,
     sent: Vec<Sent>,
-    /// What the timer was last set to.
-    timer: Option<Instant>,
+    seen: Arc<Seen>,
+}
+
+/// What others see, and in which order: models (`models/`) have to know.
+#[derive(Default)]
+struct Seen {
+    /// What the timer was last set to, zero for nothing.
+    timer: AtomicU64,
+    trains: AtomicU64,
 }
 
 thread_local! {
@@ -45,7 +54,7 @@ impl Guard {
     pub(crate) fn new(seed: u64) -> Self {
         let rng = ChaCha8Rng::seed_from_u64(seed);
         let zero = Duration::ZERO;
-        VIRTUAL.set(Some(Virtual { now: zero, wall: zero, rng, sent: Vec::new(), timer: None }));
+        VIRTUAL.set(Some(Virtual { now: zero, wall: zero, rng, sent: Vec::new(), seen: Arc::default() }));
         Guard(())
     }
 }
@@ -69,7 +78,8 @@ pub(crate) fn take_sent() -> Vec<Sent> {
 /// What a timer was last set to.
 #[cfg(feature = "loom")]
 pub(crate) fn timer() -> Option<Instant> {
-    with(|outside| outside.timer).flatten()
+    let timer = with(|outside| outside.seen.clone())?.timer.load(SeqCst);
+    (timer != 0).then(|| Instant::from_nanos(timer))
 }
 
 pub(crate) fn boottime_ns() -> u64 {
@@ -108,7 +118,9 @@ impl TryCryptoRng for SystemRng {}
 
 /// Who lives in the simulation is woken by it.
 pub(crate) fn set_timer(timer: &TimerFd, at: Option<Instant>) -> io::Result<()> {
-    with(|outside| outside.timer = at).map_or_else(|| system::set_timer(timer, at), Ok)
+    let Some(seen) = with(|outside| outside.seen.clone()) else { return system::set_timer(timer, at) };
+    seen.timer.store(at.map_or(0, Instant::as_nanos), SeqCst);
+    Ok(())
 }
 
 /// The virtual network has addresses only: a tunnel there needs no sockets.
@@ -135,6 +147,8 @@ pub(crate) fn send(
 
 /// Puts a train on the virtual network, if there is one.
 pub(crate) fn put(to: &SocketAddr, train: &[u8], stride: usize) -> bool {
+    let Some(seen) = with(|outside| outside.seen.clone()) else { return false };
+    seen.trains.fetch_add(1, SeqCst);
     let datagrams = train.chunks(stride).map(|bytes| Sent { to: *to, bytes: bytes.to_vec() });
     with(|outside| outside.sent.extend(datagrams)).is_some()
 }

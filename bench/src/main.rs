@@ -3,6 +3,7 @@
 mod copy_limit;
 mod crowd_limit;
 mod engine;
+mod flood;
 mod isolate;
 mod peers;
 mod rush;
@@ -29,6 +30,8 @@ enum Command {
     CopyLimit(copy_limit::Args),
     /// Measure the halves of the engine alone, from memory to memory
     Engine(engine::Args),
+    /// Flood an engine with what strangers may send, while one peer transfers and another connects
+    Flood(flood::Args),
     /// Measure how many handshakes the engine does when they queue up
     Rush(rush::Args),
     /// Compare io_uring with the plain system calls that the engine makes for a packet
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Command::Peers(args) => peers::run(&args),
         Command::CopyLimit(args) => copy_limit::run(&args),
         Command::Engine(args) => engine::run(&args),
+        Command::Flood(args) => flood::run(&args),
         Command::Rush(args) => rush::run(&args),
         Command::Uring(args) => uring::run(&args),
     };

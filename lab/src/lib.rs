@@ -14,10 +14,12 @@
 //! | [`pair`] | two engines, two namespaces, one cable |
 //! | [`probe`] | ping, iperf3, tcpdump |
 //! | [`flood`] | handshake initiations by the thousand |
+//! | [`barrage`] | whatever costs an engine something, by the million, from forged addresses |
 //! | [`refusal`] | a kernel that refuses system calls |
 //! | [`debian`] | a small Debian to install packages in |
 //! | [`vm`] | the Linux kernel's own WireGuard, in a virtual machine |
 
+pub mod barrage;
 pub mod cmd;
 pub mod debian;
 pub mod engine;

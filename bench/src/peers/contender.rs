@@ -97,7 +97,7 @@ pub fn gather(adit: Option<&Path>, peers: &[String], without: &[String]) -> Resu
 }
 
 /// The adit of the same build as `this` program. What cargo runs was built anew, and so must be what it measures.
-fn beside(this: &Path) -> Result<PathBuf, String> {
+pub fn beside(this: &Path) -> Result<PathBuf, String> {
     if let Some(cargo) = env::var_os("CARGO") {
         let mut build = Command::new(cargo);
         build.args(["build", "--quiet", "--package", "adit"]);

@@ -12,15 +12,15 @@
 //! | `crowd` | 1,000 peers in one process |
 //! | `sample`, `report`, `record`, `plot` | figures; as tables, as JSON, as a picture |
 
-mod contender;
+pub(crate) mod contender;
 pub(crate) mod crowd;
 mod plot;
-mod record;
+pub(crate) mod record;
 mod report;
 mod sample;
 mod sequence;
 mod sink;
-mod topology;
+pub(crate) mod topology;
 mod usage;
 mod workload;
 

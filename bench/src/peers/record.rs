@@ -23,7 +23,8 @@ pub fn json(contenders: &[Contender], all: &[Results]) -> String {
     format!("{run:#}\n")
 }
 
-fn machine() -> Value {
+/// What it ran on.
+pub fn machine() -> Value {
     let first_line = |path: &str| fs::read_to_string(path).ok()?.lines().next().map(str::to_owned);
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpuinfo.lines().find(|line| line.starts_with("model name"));

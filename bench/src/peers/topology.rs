@@ -217,7 +217,8 @@ impl Tunnel {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// As the UAPI spells keys.
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text

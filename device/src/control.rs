@@ -186,7 +186,8 @@ impl Engine {
     }
 
     fn start_threads(&mut self, workers: usize) -> io::Result<()> {
-        self.start_thread("slow path".to_owned(), slow_path::run)?;
+        let tun = self.tun.clone();
+        self.start_thread("slow path".to_owned(), move |device| slow_path::run(device, &tun))?;
         for number in 0..workers {
             let tun = self.tun.clone();
             self.start_thread(format!("worker {number}"), move |device| worker::run(device, &tun, number))?;

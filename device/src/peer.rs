@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 use adit_control::{LastHandshake, Prefix, PublicKey};
 use adit_proto::handshake::{Handshake, Timestamps};
 use adit_proto::session::Session;
+use adit_proto::staged::Room;
 use adit_proto::time::Tai64n;
 
 use crate::endpoint::Endpoint;
@@ -45,12 +46,13 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(public_key: PublicKey, order: u64, timestamps: Timestamps) -> Self {
+    /// What waits for its session is kept in `room`.
+    pub(crate) fn new(public_key: PublicKey, order: u64, timestamps: Timestamps, room: Arc<Room>) -> Self {
         Peer {
             public_key,
             order,
             handshake: Mutex::new(Handshake::new(*public_key.as_bytes(), timestamps)),
-            session: Mutex::new(Session::default()),
+            session: Mutex::new(Session::within(room)),
             is_removed: AtomicBool::new(false),
             allowed_ips: Mutex::default(),
             name: Mutex::default(),

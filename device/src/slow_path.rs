@@ -1,4 +1,4 @@
-//! The slow path's thread: handshakes, and the timers of all peers.
+//! The slow path's thread: handshakes, from the gate on, and the timers of all peers.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -6,30 +6,37 @@ use std::{io, iter};
 
 use adit_control::Reason;
 use adit_net::poll::{Events, Interest, Poller};
+use adit_net::tun::Tun;
+use adit_proto::limits::MAX_QUEUED_HANDSHAKES;
 use adit_proto::session::Due;
 use adit_proto::time::Instant;
 
 use crate::handshakes::Admission;
 use crate::lock::Lock;
 use crate::peer::Peer;
+use crate::queue::Lane;
 use crate::state::Device;
 use crate::why::Note;
+use crate::worker::Gate;
 
 /// Things of one kind that are done before the other kinds have their turn again.
 const BATCH: usize = 32;
 /// Handshakes whose steps are taken together: with what each needs they fill vectors, and nobody waits long for the last.
 const GROUP: usize = 8;
 
-pub(crate) fn run(device: &Device) -> io::Result<()> {
+pub(crate) fn run(device: &Device, tun: &Tun) -> io::Result<()> {
     let poller = Poller::new()?;
     poller.add(&device.slow_path, 0, Interest::Read)?;
     poller.add(&device.deadlines, 1, Interest::Read)?;
-    let mut events = Events::with_capacity(2);
+    let mut events = Events::with_capacity(4);
+    let mut gate = Gate::new(device, tun);
     let mut admission = Admission::default();
     while !device.is_ending() {
         poller.wait(&mut events, None)?;
         device.slow_path.clear();
-        while !device.is_ending() && work(device, &mut admission) {}
+        gate.follow(&poller, 2);
+        while !device.is_ending() && (gate.receive() | work(device, &mut admission)) {}
+        gate.rest();
     }
     Ok(())
 }
@@ -47,14 +54,34 @@ pub(crate) fn work(device: &Device, admission: &mut Admission) -> bool {
         ),
         up_to_a_batch(|| inbox.pop_initiation(), |peers| device.send_initiations(peers)),
         up_to_a_batch(|| inbox.pop_flush(), |peers| peers.iter().for_each(|peer| device.flush(peer))),
-        up_to_a_batch(|| inbox.pop_arrival(), |arrivals| device.handle_arrivals(&arrivals, admission)),
+        handle_arrivals(device, Lane::Proven, BATCH, admission),
+        handle_arrivals(device, Lane::Replies, BATCH, admission),
+        // To turn somebody away takes hardly longer than to let him wait.
+        handle_arrivals(
+            device,
+            Lane::Unproven,
+            if admission.turns_away() { MAX_QUEUED_HANDSHAKES } else { BATCH },
+            admission,
+        ),
     ];
     are_left.contains(&true)
 }
 
-/// Does what `next` gives, in groups; returns whether that was a whole batch, and more may be left.
-fn up_to_a_batch<T>(mut next: impl FnMut() -> Option<T>, mut each: impl FnMut(Vec<T>)) -> bool {
-    (0..BATCH / GROUP).all(|_| {
+fn handle_arrivals(device: &Device, lane: Lane, count: usize, admission: &mut Admission) -> bool {
+    up_to(
+        count,
+        || device.inbox.pop_arrival(lane),
+        |arrivals| device.handle_arrivals(lane, &arrivals, admission),
+    )
+}
+
+fn up_to_a_batch<T>(next: impl FnMut() -> Option<T>, each: impl FnMut(Vec<T>)) -> bool {
+    up_to(BATCH, next, each)
+}
+
+/// Does what `next` gives, in groups; returns whether that were `count`, and more may be left.
+fn up_to<T>(count: usize, mut next: impl FnMut() -> Option<T>, mut each: impl FnMut(Vec<T>)) -> bool {
+    (0..count / GROUP).all(|_| {
         let group: Vec<T> = iter::from_fn(&mut next).take(GROUP).collect();
         let is_whole = group.len() == GROUP;
         if !group.is_empty() {

@@ -10,6 +10,7 @@ mod cookies;
 mod daemon;
 mod demo;
 mod dissect;
+mod flood;
 mod known_bugs;
 mod manual;
 mod metrics;

@@ -12,6 +12,7 @@ mod daemon;
 mod demo;
 mod dissect;
 mod faults;
+mod flood;
 mod full;
 mod killed;
 mod known_bugs;

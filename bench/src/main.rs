@@ -3,6 +3,7 @@
 mod copy_limit;
 mod crowd_limit;
 mod engine;
+mod flood;
 mod isolate;
 mod peers;
 mod rush;
@@ -31,6 +32,8 @@ enum Command {
     CopyLimit(copy_limit::Args),
     /// Measure the halves of the engine alone, from memory to memory
     Engine(engine::Args),
+    /// Flood an engine with what strangers may send, while one peer transfers and another connects
+    Flood(flood::Args),
     /// Measure how many handshakes the engine does when they queue up
     Rush(rush::Args),
     /// Wear two engines out in as little time as possible, and see whether memory, descriptors and threads stay what they were
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Command::Peers(args) => peers::run(&args),
         Command::CopyLimit(args) => copy_limit::run(&args),
         Command::Engine(args) => engine::run(&args),
+        Command::Flood(args) => flood::run(&args),
         Command::Rush(args) => rush::run(&args),
         Command::Soak(args) => soak::run(&args),
         Command::Sets(args) => sets::run(&args),

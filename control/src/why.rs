@@ -68,7 +68,7 @@ reasons! {
         "this machine is being flooded with handshakes; peers get through by themselves";
     BadMac2 bad_mac2: "cookies that were too old or another's, while too many handshakes were waiting",
         "peers ask for a new one by themselves";
-    RateLimited rate_limited: "handshake messages beyond 20 a second from one address, while too many were waiting",
+    RateLimited rate_limited: "handshake messages beyond what one address may send while too many are waiting",
         "look who sends them";
     TooSoon too_soon: "initiations of a peer beyond 50 a second",
         "two machines may be using the same private key";

@@ -28,6 +28,15 @@ pub fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 16] {
     backend::blake2s(key, parts.iter().copied())
 }
 
+/// `MAC` of each message with the key in its place. Several take hardly longer than one.
+///
+/// # Panics
+/// If a key is longer than 32 bytes: a bug of the caller.
+#[must_use]
+pub fn macs<const N: usize>(keys: [&[u8]; N], messages: [&[u8]; N]) -> [[u8; 16]; N] {
+    backend::macs(keys, messages)
+}
+
 /// `HMAC`-BLAKE2s of the concatenated `parts`.
 #[must_use]
 pub fn hmac(key: &[u8; KEY_LEN], parts: &[&[u8]]) -> [u8; 32] {

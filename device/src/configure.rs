@@ -246,7 +246,8 @@ impl Configuration {
 
     fn bind(&mut self, device: &Device, port: u16, fwmark: u32) -> Result<(), BindError> {
         let UdpOffloads { gso, gro } = self.udp_offloads;
-        let options = BindOptions { fwmark, workers: self.workers, gso, gro, ..BindOptions::default() };
+        let options =
+            BindOptions { fwmark, workers: self.workers, gso, gro, sorts: true, ..BindOptions::default() };
         let bound = outside::bind(port, &options)?;
         self.listen_port = bound.port;
         self.replace_sockets(device, Some(bound));
@@ -257,6 +258,7 @@ impl Configuration {
     fn replace_sockets(&mut self, device: &Device, new: Option<Bound>) {
         let old = std::mem::replace(&mut *device.sockets.exclusive(), new.map(Arc::new));
         device.crew.wake_all();
+        device.slow_path.wake();
         let Some(old) = old else { return };
         for _ in 0..1000 {
             if Arc::strong_count(&old) == 1 {
@@ -327,7 +329,7 @@ impl Configuration {
 
     fn add_peer(&mut self, device: &Device, key: PublicKey) -> Arc<Peer> {
         self.added += 1;
-        let peer = Arc::new(Peer::new(key, self.added, self.remembered.take(&key)));
+        let peer = Arc::new(Peer::new(key, self.added, self.remembered.take(&key), device.staged.clone()));
         if self.is_up {
             peer.session.locked().start();
         }

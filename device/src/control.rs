@@ -225,8 +225,8 @@ impl Engine {
 
     /// What threads need of the system they get here: who started the engine learns of it when it is refused.
     fn start_threads(&mut self, workers: usize) -> io::Result<()> {
-        let poller = slow_path::poller(&self.device)?;
-        self.start_thread("slow path".to_owned(), move |device| slow_path::run(device, &poller))?;
+        let (tun, poller) = (self.tun.clone(), slow_path::poller(&self.device)?);
+        self.start_thread("slow path".to_owned(), move |device| slow_path::run(device, &tun, &poller))?;
         for number in 0..workers {
             let (tun, poller) = (self.tun.clone(), worker::poller(&self.device, number)?);
             let run = move |device: &Device| worker::run(device, &tun, number, &poller);

@@ -5,6 +5,7 @@
 //! computed together. Of a peer's locks none is held meanwhile, and never two peers' at a time; what may have changed is
 //! asked again afterwards.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -19,7 +20,7 @@ use adit_proto::limits::HANDSHAKE_DSCP;
 use adit_proto::message::{
     CookieReply, HandshakeMessage, INITIATION_LEN, Initiation, RESPONSE_LEN, Response, WithMacs,
 };
-use adit_proto::ratelimit::RateLimiter;
+use adit_proto::ratelimit::{CookieShares, RateLimiter};
 use adit_proto::session::Session;
 use adit_proto::time::Instant;
 
@@ -27,7 +28,7 @@ use crate::endpoint::Endpoint;
 use crate::lock::{Lock, Shared};
 use crate::outside::{self, SystemRng, rng};
 use crate::peer::Peer;
-use crate::queue::Arrival;
+use crate::queue::{Arrival, Lane};
 use crate::state::{Device, Indexed, OwnKey};
 use crate::why::Note;
 
@@ -39,6 +40,7 @@ const LOST_BY_CHANCE: u32 = 1;
 pub(crate) struct Admission {
     load: Load,
     limiter: RateLimiter,
+    cookies: CookieShares,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,35 +51,38 @@ enum Verdict {
 }
 
 impl Admission {
-    /// mac1 was valid, or the message would not be here. Under load mac2 has to be, and the source's rate counts
-    /// (whitepaper 5.3). Cheap, and before anything else.
-    fn judge(
-        &mut self,
-        own: &OwnKey,
-        message: &dyn WithMacs,
-        arrival: &Arrival,
-        waiting: usize,
-        now: Instant,
-    ) -> Verdict {
+    /// mac1 was valid, or the message would not be here. Under load it has to come from those who have shown a cookie, and
+    /// the source's rate counts (whitepaper 5.3). Cheap, and before anything else.
+    fn judge(&mut self, lane: Lane, from: IpAddr, waiting: usize, now: Instant) -> Verdict {
         if !self.load.is_under_load(waiting, now) {
             return Verdict::Process;
         }
-        if !own.checker.locked().mac2_is_valid(message, arrival.from, now, &mut rng()) {
-            return Verdict::DemandCookie;
+        match lane {
+            Lane::Proven if self.limiter.allow(from, now) => Verdict::Process,
+            Lane::Unproven if self.cookies.allow(from, now, &mut rng()) => Verdict::DemandCookie,
+            _ => Verdict::Drop,
         }
-        match self.limiter.allow(arrival.from.ip(), now) {
-            true => Verdict::Process,
-            false => Verdict::Drop,
-        }
+    }
+
+    /// Whether messages without a cookie were turned away when it was last asked: they cost little then.
+    pub(crate) fn turns_away(&self) -> bool {
+        self.load.was_under_load()
     }
 }
 
 impl Device {
-    /// Handles messages from the inbox, each with how many were waiting, and has done together what they need computed.
-    pub(crate) fn handle_arrivals(&self, arrivals: &[(Arrival, usize)], admission: &mut Admission) {
+    /// Handles messages from a lane of the inbox, each with how many were waiting, and has done together what they need
+    /// computed.
+    pub(crate) fn handle_arrivals(
+        &self,
+        lane: Lane,
+        arrivals: &[(Arrival, usize)],
+        admission: &mut Admission,
+    ) {
         let Some(own) = self.own_key() else { return };
         let now = Self::now();
         let (mut initiations, mut responses) = (Vec::new(), Vec::new());
+        let (mut refused, mut last) = (0, None);
         for (arrival, waiting) in arrivals {
             let message: &dyn WithMacs = match &arrival.message {
                 HandshakeMessage::CookieReply(reply) => {
@@ -87,7 +92,7 @@ impl Device {
                 HandshakeMessage::Initiation(message) => message,
                 HandshakeMessage::Response(message) => message,
             };
-            match (admission.judge(&own, message, arrival, *waiting, now), &arrival.message) {
+            match (admission.judge(lane, arrival.from.ip(), *waiting, now), &arrival.message) {
                 (Verdict::DemandCookie, _) => {
                     let has_cookie = *message.mac2() != [0; 16];
                     let reason = if has_cookie { Reason::BadMac2 } else { Reason::UnderLoad };
@@ -98,9 +103,15 @@ impl Device {
                     initiations.push((arrival, message));
                 }
                 (Verdict::Process, HandshakeMessage::Response(message)) => responses.push((arrival, message)),
-                (Verdict::Drop, _) => self.note(Note::new(Reason::RateLimited).at(arrival.from)),
+                (Verdict::Drop, _) => {
+                    refused += 1;
+                    last = Some(arrival.from);
+                }
                 (Verdict::Process, HandshakeMessage::CookieReply(_)) => {}
             }
+        }
+        if let Some(from) = last {
+            self.note(Note::new(Reason::RateLimited).times(refused).at(from));
         }
         self.handle_initiations(&own, &initiations);
         self.handle_responses(&own, &responses, now);
@@ -453,9 +464,8 @@ mod tests {
         }
 
         fn judge(&mut self, message: &Initiation, from: SocketAddr, now: Instant) -> Verdict {
-            let arrival =
-                Arrival { message: HandshakeMessage::Initiation(message.clone()), from, local: None };
-            self.admission.judge(&self.own, message, &arrival, self.waiting, now)
+            let lane = if self.own.knows(message, from, now) { Lane::Proven } else { Lane::Unproven };
+            self.admission.judge(lane, from.ip(), self.waiting, now)
         }
     }
 

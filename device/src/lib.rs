@@ -56,12 +56,12 @@ pub use control::{Engine, Options, StartError, UdpOffloads};
 pub use key_log::{KeyLogError, KeyLogFile};
 pub use worker::{MAX_WORKERS, halves};
 
-/// What the packet buffers of an engine with so many workers take at most, in bytes: 2.2 MiB for each. Pages
-/// that no train was long enough to reach are never touched. Besides, a peer has up to 1 MiB staged while it has no key,
-/// and the handshake queue takes up to 1 MiB.
+/// What the packet buffers of an engine with so many workers take at most, in bytes: 2.2 MiB for each, and 2.1 MiB for what is no
+/// data. Pages that no train was long enough to reach are never touched. Besides, a peer has up to 1 MiB staged while it has no
+/// key, all peers together 64 MiB, and the handshake queue takes up to 1.2 MiB.
 #[must_use]
 pub fn buffer_bytes(workers: NonZeroUsize) -> usize {
-    workers.get() * worker::BUFFER_BYTES
+    workers.get() * worker::BUFFER_BYTES + worker::GATE_BYTES
 }
 
 /// How many queues the TUN device of an engine with so many workers should have.

@@ -341,7 +341,7 @@ mod tests {
 
     #[test]
     fn a_thread_looks_names_up_and_ends() {
-        let peer = Arc::new(Peer::new(PublicKey::new([1; 32]), 1, Timestamps::default()));
+        let peer = Arc::new(Peer::new(PublicKey::new([1; 32]), 1, Timestamps::default(), Arc::default()));
         let resolver = Resolver::default();
         for (text, is_known) in [("localhost:5", true), ("a..test:5", false)] {
             let mut name = Name::new(text.parse().unwrap());
@@ -360,7 +360,7 @@ mod tests {
 
     #[test]
     fn names_that_nobody_wants_any_more_are_not_looked_up() {
-        let peer = Arc::new(Peer::new(PublicKey::new([1; 32]), 1, Timestamps::default()));
+        let peer = Arc::new(Peer::new(PublicKey::new([1; 32]), 1, Timestamps::default(), Arc::default()));
         let ask = |is_removed: bool, current: &str| {
             peer.is_removed.store(is_removed, Relaxed);
             *peer.name.locked() = Some(Name::new(current.parse().unwrap()));

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use adit_control::{LastHandshake, Prefix, PublicKey};
 use adit_proto::handshake::{Handshake, Timestamps};
 use adit_proto::session::Session;
+use adit_proto::staged::Room;
 use adit_proto::time::Tai64n;
 
 use crate::endpoint::Endpoint;
@@ -45,12 +47,13 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(public_key: PublicKey, order: u64, timestamps: Timestamps) -> Self {
+    /// What waits for its session is kept in `room`.
+    pub(crate) fn new(public_key: PublicKey, order: u64, timestamps: Timestamps, room: Arc<Room>) -> Self {
         Peer {
             public_key,
             order,
             handshake: Mutex::new(Handshake::new(*public_key.as_bytes(), timestamps)),
-            session: Mutex::new(Session::default()),
+            session: Mutex::new(Session::within(room)),
             is_removed: AtomicBool::new(false),
             allowed_ips: Mutex::default(),
             name: Mutex::default(),

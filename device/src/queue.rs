@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use adit_net::udp::LocalAddr;
-use adit_proto::limits::MAX_QUEUED_HANDSHAKES;
+use adit_proto::limits::{MAX_QUEUED_HANDSHAKES, MAX_QUEUED_PROVEN, MAX_QUEUED_REPLIES};
 use adit_proto::message::HandshakeMessage;
 
 use crate::lock::Lock;
@@ -19,39 +19,83 @@ pub(crate) struct Arrival {
     pub(crate) local: Option<LocalAddr>,
 }
 
+/// Who waits with whom. Those who have shown a cookie neither wait behind those who have not, nor are they dropped for them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Lane {
+    /// mac2 is valid: the sender receives where the message came from.
+    Proven,
+    /// mac1 alone is.
+    Unproven,
+    /// Cookie replies, which have neither. They name an index in use, that is all.
+    Replies,
+}
+
+impl Lane {
+    /// Messages that it holds.
+    fn room(self) -> usize {
+        match self {
+            Lane::Proven => MAX_QUEUED_PROVEN,
+            Lane::Unproven => MAX_QUEUED_HANDSHAKES,
+            Lane::Replies => MAX_QUEUED_REPLIES,
+        }
+    }
+}
+
 /// There are too many messages already.
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) struct Full;
 
-/// The slow path's inbox. At most [`MAX_QUEUED_HANDSHAKES`] messages, about 1 MiB; a peer is in each of the others once.
+/// By lane.
+type Arrivals = [VecDeque<Arrival>; 3];
+
+/// The slow path's inbox. At most as many messages as its lanes have room for, about 1 MiB; a peer is in each of the others once.
 #[derive(Default)]
 pub(crate) struct Inbox {
-    arrivals: Mutex<VecDeque<Arrival>>,
+    arrivals: Mutex<Arrivals>,
     initiations: Mutex<VecDeque<Arc<Peer>>>,
     flushes: Mutex<VecDeque<Arc<Peer>>>,
 }
 
+/// Cookie replies cost their sender nothing: how many there are is no sign of load.
+fn waiting(arrivals: &Arrivals) -> usize {
+    arrivals[Lane::Proven as usize].len() + arrivals[Lane::Unproven as usize].len()
+}
+
 impl Inbox {
-    /// Adds a message, or drops it when there are too many. Returns whether the slow path has to be woken.
-    pub(crate) fn push_arrival(&self, arrival: Arrival) -> Result<bool, Full> {
-        let mut arrivals = self.arrivals.locked();
-        if arrivals.len() >= MAX_QUEUED_HANDSHAKES {
-            return Err(Full);
+    /// Adds a message, or drops it when there are too many in its lane. Returns whether the slow path has to be woken.
+    pub(crate) fn push_arrival(&self, lane: Lane, arrival: Arrival) -> Result<bool, Full> {
+        match self.push_arrivals([(lane, arrival)].into_iter()) {
+            (has_to_be_woken, 0) => Ok(has_to_be_woken),
+            _ => Err(Full),
         }
-        arrivals.push_back(arrival);
-        Ok(arrivals.len() == 1)
     }
 
-    /// The oldest message, and how many were waiting, itself included.
-    pub(crate) fn pop_arrival(&self) -> Option<(Arrival, usize)> {
+    /// The same for several; returns how many were dropped, too.
+    pub(crate) fn push_arrivals(&self, arriving: impl Iterator<Item = (Lane, Arrival)>) -> (bool, usize) {
         let mut arrivals = self.arrivals.locked();
-        let waiting = arrivals.len();
-        Some((arrivals.pop_front()?, waiting))
+        let was_empty = arrivals.iter().all(VecDeque::is_empty);
+        let mut dropped = 0;
+        for (lane, arrival) in arriving {
+            let queue = &mut arrivals[lane as usize];
+            if queue.len() < lane.room() {
+                queue.push_back(arrival);
+            } else {
+                dropped += 1;
+            }
+        }
+        (was_empty && arrivals.iter().any(|queue| !queue.is_empty()), dropped)
+    }
+
+    /// The oldest message of a lane, and how many were waiting, itself included.
+    pub(crate) fn pop_arrival(&self, lane: Lane) -> Option<(Arrival, usize)> {
+        let mut arrivals = self.arrivals.locked();
+        let waiting = waiting(&arrivals);
+        Some((arrivals[lane as usize].pop_front()?, waiting))
     }
 
     /// Forgets the messages that wait.
     pub(crate) fn clear_arrivals(&self) {
-        self.arrivals.locked().clear();
+        self.arrivals.locked().iter_mut().for_each(VecDeque::clear);
     }
 
     /// Asks for an initiation to `peer`; the session makes sure that it is asked for once.
@@ -75,7 +119,9 @@ impl Inbox {
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         let Inbox { arrivals, initiations, flushes } = self;
-        arrivals.locked().is_empty() && initiations.locked().is_empty() && flushes.locked().is_empty()
+        arrivals.locked().iter().all(VecDeque::is_empty)
+            && initiations.locked().is_empty()
+            && flushes.locked().is_empty()
     }
 
     pub(crate) fn pop_flush(&self) -> Option<Arc<Peer>> {
@@ -100,14 +146,34 @@ mod tests {
     #[test]
     fn a_flood_wakes_the_slow_path_once_and_takes_no_more_than_its_room() {
         let inbox = Inbox::default();
-        let pushed: Vec<_> = (0..2 * MAX_QUEUED_HANDSHAKES).map(|_| inbox.push_arrival(arrival())).collect();
+        let push = |_| inbox.push_arrival(Lane::Unproven, arrival());
+        let pushed: Vec<_> = (0..2 * MAX_QUEUED_HANDSHAKES).map(push).collect();
         assert_eq!(pushed[0], Ok(true));
         assert!(pushed[1..MAX_QUEUED_HANDSHAKES].iter().all(|pushed| *pushed == Ok(false)));
         assert!(pushed[MAX_QUEUED_HANDSHAKES..].iter().all(|pushed| *pushed == Err(Full)));
         for waiting in (1..=MAX_QUEUED_HANDSHAKES).rev() {
-            assert_eq!(inbox.pop_arrival().map(|(_, waiting)| waiting), Some(waiting));
+            assert_eq!(inbox.pop_arrival(Lane::Unproven).map(|(_, waiting)| waiting), Some(waiting));
         }
-        assert!(inbox.pop_arrival().is_none());
-        assert_eq!(inbox.push_arrival(arrival()), Ok(true), "it sleeps again");
+        assert!(inbox.pop_arrival(Lane::Unproven).is_none());
+        assert_eq!(push(0), Ok(true), "it sleeps again");
+    }
+
+    #[test]
+    fn nobody_takes_the_room_of_another_lane() {
+        let inbox = Inbox::default();
+        let lanes = [
+            (Lane::Replies, MAX_QUEUED_REPLIES),
+            (Lane::Unproven, MAX_QUEUED_HANDSHAKES),
+            (Lane::Proven, MAX_QUEUED_PROVEN),
+        ];
+        for (lane, room) in lanes {
+            let pushed = (0..2 * room).filter(|_| inbox.push_arrival(lane, arrival()).is_ok()).count();
+            assert_eq!(pushed, room, "{lane:?}");
+        }
+        let waiting = |lane| inbox.pop_arrival(lane).map(|(_, waiting)| waiting);
+        let all = MAX_QUEUED_HANDSHAKES + MAX_QUEUED_PROVEN;
+        assert_eq!(waiting(Lane::Replies), Some(all), "replies are no load");
+        assert_eq!(waiting(Lane::Proven), Some(all));
+        assert_eq!(waiting(Lane::Unproven), Some(all - 1));
     }
 }

@@ -21,7 +21,7 @@ use crate::handshakes::Admission;
 use crate::lock::{Lock, Shared};
 use crate::outside::rng;
 use crate::peer::Peer;
-use crate::queue::Arrival;
+use crate::queue::{Arrival, Lane};
 use crate::slow_path;
 use crate::state::{Device, OwnKey};
 
@@ -56,7 +56,7 @@ impl Rush {
         let peers = (0..peers as u64).map(|order| {
             let identity = random_identity();
             let key = PublicKey::new(*identity.public_key());
-            let peer = Arc::new(Peer::new(key, order, Timestamps::default()));
+            let peer = Arc::new(Peer::new(key, order, Timestamps::default(), device.staged.clone()));
             let mut session = peer.session.locked();
             session.start();
             session.set_endpoint(Endpoint::configured(address(order)));
@@ -83,7 +83,10 @@ impl Rush {
             let made = caller.handshake.create_initiation(&caller.identity, number as u32, &mut env);
             let message = HandshakeMessage::Initiation(made.expect("a good key").0);
             let arrival = Arrival { message, from: address(number as u64), local: None };
-            self.device.inbox.push_arrival(arrival).expect("the inbox has room for one of each");
+            self.device
+                .inbox
+                .push_arrival(Lane::Unproven, arrival)
+                .expect("the inbox has room for one of each");
         }
         let received = |(peer, _): &(Arc<Peer>, Caller)| peer.rx_bytes.load(Relaxed);
         let before: Vec<_> = self.peers.iter().map(received).collect();

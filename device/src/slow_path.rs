@@ -1,4 +1,4 @@
-//! The slow path's thread: handshakes, and the timers of all peers.
+//! The slow path's thread: handshakes, from the gate on, and the timers of all peers.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -7,15 +7,19 @@ use std::{io, iter, thread};
 
 use adit_control::Reason;
 use adit_net::poll::{Events, Interest, Poller};
+use adit_net::tun::Tun;
+use adit_proto::limits::MAX_QUEUED_HANDSHAKES;
 use adit_proto::session::Due;
 use adit_proto::time::Instant;
 
 use crate::handshakes::Admission;
 use crate::lock::Lock;
 use crate::peer::Peer;
+use crate::queue::Lane;
 use crate::state::Device;
 use crate::trouble::Trouble;
 use crate::why::Note;
+use crate::worker::Gate;
 
 /// Things of one kind that are done before the other kinds have their turn again.
 const BATCH: usize = 32;
@@ -34,26 +38,53 @@ pub(crate) fn poller(device: &Device) -> io::Result<Poller> {
 }
 
 /// Runs until the device ends.
-pub(crate) fn run(device: &Device, poller: &Poller) -> io::Result<()> {
-    let mut events = Events::with_capacity(2);
-    let mut trouble = Trouble::default();
-    serve(device, || {
-        if device.deadlines.is_timer_wrong() {
+pub(crate) fn run(device: &Device, tun: &Tun, poller: &Poller) -> io::Result<()> {
+    let events = Events::with_capacity(4);
+    let mut system =
+        System { device, poller, events, trouble: Trouble::default(), gate: Gate::new(device, tun) };
+    serve(device, &mut system)
+}
+
+/// What the slow path has to wait for, and what comes to it besides what the workers bring.
+pub(crate) trait Outside {
+    /// Returns when there is something to do, or may be.
+    fn wait(&mut self) -> io::Result<()>;
+    /// Puts what has come into the inbox; true if more may be waiting.
+    fn receive(&mut self) -> bool;
+}
+
+struct System<'a> {
+    device: &'a Device,
+    poller: &'a Poller,
+    events: Events,
+    trouble: Trouble,
+    gate: Gate<'a>,
+}
+
+impl Outside for System<'_> {
+    fn wait(&mut self) -> io::Result<()> {
+        self.gate.rest();
+        if self.device.deadlines.is_timer_wrong() {
             // Not by the wait: a timer that cannot be cleared would end it at once.
             thread::sleep(WITHOUT_TIMER);
             return Ok(());
         }
-        trouble.wait(poller, &mut events, None)
-    })
+        self.trouble.wait(self.poller, &mut self.events, self.gate.patience())
+    }
+
+    fn receive(&mut self) -> bool {
+        self.gate.follow(self.poller, 2, &mut self.trouble);
+        self.gate.receive(&mut self.trouble)
+    }
 }
 
-/// Does what is to be done whenever `wait` returns.
-pub(crate) fn serve(device: &Device, mut wait: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+/// Does what is to be done whenever `outside` has waited.
+pub(crate) fn serve(device: &Device, outside: &mut impl Outside) -> io::Result<()> {
     let mut admission = Admission::default();
     while !device.is_ending() {
-        wait()?;
+        outside.wait()?;
         device.slow_path.clear();
-        while !device.is_ending() && work(device, &mut admission) {}
+        while !device.is_ending() && (outside.receive() | work(device, &mut admission)) {}
     }
     Ok(())
 }
@@ -71,14 +102,34 @@ pub(crate) fn work(device: &Device, admission: &mut Admission) -> bool {
         ),
         up_to_a_batch(|| inbox.pop_initiation(), |peers| device.send_initiations(peers)),
         up_to_a_batch(|| inbox.pop_flush(), |peers| peers.iter().for_each(|peer| device.flush(peer))),
-        up_to_a_batch(|| inbox.pop_arrival(), |arrivals| device.handle_arrivals(&arrivals, admission)),
+        handle_arrivals(device, Lane::Proven, BATCH, admission),
+        handle_arrivals(device, Lane::Replies, BATCH, admission),
+        // To turn somebody away takes hardly longer than to let him wait.
+        handle_arrivals(
+            device,
+            Lane::Unproven,
+            if admission.turns_away() { MAX_QUEUED_HANDSHAKES } else { BATCH },
+            admission,
+        ),
     ];
     are_left.contains(&true)
 }
 
-/// Does what `next` gives, in groups; returns whether that was a whole batch, and more may be left.
-fn up_to_a_batch<T>(mut next: impl FnMut() -> Option<T>, mut each: impl FnMut(Vec<T>)) -> bool {
-    (0..BATCH / GROUP).all(|_| {
+fn handle_arrivals(device: &Device, lane: Lane, count: usize, admission: &mut Admission) -> bool {
+    up_to(
+        count,
+        || device.inbox.pop_arrival(lane),
+        |arrivals| device.handle_arrivals(lane, &arrivals, admission),
+    )
+}
+
+fn up_to_a_batch<T>(next: impl FnMut() -> Option<T>, each: impl FnMut(Vec<T>)) -> bool {
+    up_to(BATCH, next, each)
+}
+
+/// Does what `next` gives, in groups; returns whether that were `count`, and more may be left.
+fn up_to<T>(count: usize, mut next: impl FnMut() -> Option<T>, mut each: impl FnMut(Vec<T>)) -> bool {
+    (0..count / GROUP).all(|_| {
         let group: Vec<T> = iter::from_fn(&mut next).take(GROUP).collect();
         let is_whole = group.len() == GROUP;
         if !group.is_empty() {

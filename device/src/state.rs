@@ -15,8 +15,9 @@ use adit_proto::cookie::{Checker, Mac1Key};
 use adit_proto::handshake::Identity;
 use adit_proto::index::IndexTable;
 use adit_proto::keypair::Keypair;
-use adit_proto::message::HandshakeMessage;
+use adit_proto::message::{HandshakeMessage, WithMacs};
 use adit_proto::session::Session;
+use adit_proto::staged::Room;
 use adit_proto::time::{Instant, Tai64n};
 
 use crate::deadlines::Deadlines;
@@ -26,7 +27,7 @@ use crate::lock::{Lock, Shared};
 use crate::names::Resolver;
 use crate::outside;
 use crate::peer::Peer;
-use crate::queue::{Arrival, Inbox};
+use crate::queue::{Arrival, Inbox, Lane};
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{EventFd, Mutex, RwLock};
 use crate::why::{Note, Record};
@@ -69,6 +70,11 @@ impl OwnKey {
         let mac1_key = Mac1Key::new(identity.public_key());
         OwnKey { identity, mac1_key, checker }
     }
+
+    /// Whether the sender of `message` shows the cookie of the address that it came from. Most show none.
+    pub(crate) fn knows(&self, message: &dyn WithMacs, from: SocketAddr, now: Instant) -> bool {
+        *message.mac2() != [0; 16] && self.checker.locked().mac2_is_valid(message, from, now)
+    }
 }
 
 pub(crate) struct Device {
@@ -76,6 +82,8 @@ pub(crate) struct Device {
     pub(crate) peers: RwLock<HashMap<PublicKey, Arc<Peer>>>,
     pub(crate) routes: RwLock<AllowedIps<Route>>,
     pub(crate) indices: RwLock<IndexTable<Indexed>>,
+    /// What peers have staged.
+    pub(crate) staged: Arc<Room>,
     /// While the interface is up.
     pub(crate) sockets: RwLock<Option<Arc<Bound>>>,
     /// Of the interface, in bytes.
@@ -110,6 +118,7 @@ impl Device {
             peers: RwLock::default(),
             routes: RwLock::default(),
             indices: RwLock::default(),
+            staged: Arc::default(),
             sockets: RwLock::default(),
             mtu: AtomicUsize::new(DEFAULT_MTU as usize),
             fwmark: AtomicU32::new(0),
@@ -159,10 +168,9 @@ impl Device {
     /// hash, and takes nobody's place in the queue. A cookie reply has no mac1, but has to name an index in use.
     pub(crate) fn handshake_arrived(&self, arrival: Arrival) {
         let from = arrival.from;
-        let queued = match self.flaw(&arrival.message) {
-            Some(reason) => Err(reason),
-            None => self.inbox.push_arrival(arrival).map_err(|_| Reason::HandshakeQueueFull),
-        };
+        let queued = self
+            .lane_of(&arrival)
+            .and_then(|lane| self.inbox.push_arrival(lane, arrival).map_err(|_| Reason::HandshakeQueueFull));
         match queued {
             Ok(true) => self.slow_path.wake(),
             Ok(false) => {}
@@ -170,16 +178,61 @@ impl Device {
         }
     }
 
-    fn flaw(&self, message: &HandshakeMessage) -> Option<Reason> {
-        let Some(message) = message.with_macs() else {
-            let HandshakeMessage::CookieReply(reply) = message else { return Some(Reason::BadHandshake) };
-            let is_known = self.indices.shared().get(reply.receiver()).is_some();
-            return (!is_known).then_some(Reason::UnknownIndex);
-        };
-        match self.own_key() {
-            None => Some(Reason::NoPrivateKey),
-            Some(own) => (!own.mac1_key.verifies(message)).then_some(Reason::BadMac1),
+    fn lane_of(&self, arrival: &Arrival) -> Result<Lane, Reason> {
+        let Some(message) = arrival.message.with_macs() else { return self.lane_of_reply(&arrival.message) };
+        let own = self.own_key().ok_or(Reason::NoPrivateKey)?;
+        match own.mac1_key.verifies(message) {
+            true if own.knows(message, arrival.from, Self::now()) => Ok(Lane::Proven),
+            true => Ok(Lane::Unproven),
+            false => Err(Reason::BadMac1),
         }
+    }
+
+    fn lane_of_reply(&self, message: &HandshakeMessage) -> Result<Lane, Reason> {
+        let HandshakeMessage::CookieReply(reply) = message else { return Err(Reason::BadHandshake) };
+        let is_known = self.indices.shared().get(reply.receiver()).is_some();
+        if is_known { Ok(Lane::Replies) } else { Err(Reason::UnknownIndex) }
+    }
+
+    /// The same for several messages, at most 64, which are mostly a flood's: what can be done once for all is.
+    pub(crate) fn handshakes_arrived(&self, arrivals: &mut Vec<Arrival>) {
+        let (with_macs, replies): (Vec<Arrival>, Vec<Arrival>) =
+            arrivals.drain(..).partition(|arrival| arrival.message.with_macs().is_some());
+        replies.into_iter().for_each(|reply| self.handshake_arrived(reply));
+        let Some(last) = with_macs.last().map(|arrival| arrival.from) else { return };
+        let note = |reason, count: usize| {
+            if count > 0 {
+                self.note(Note::new(reason).times(count).at(last));
+            }
+        };
+        let Some(own) = self.own_key() else { return note(Reason::NoPrivateKey, with_macs.len()) };
+        let messages: Vec<_> = with_macs.iter().filter_map(|arrival| arrival.message.with_macs()).collect();
+        let valid = own.mac1_key.verifies_all(&messages);
+        note(Reason::BadMac1, messages.len() - valid.count_ones() as usize);
+        if valid == 0 {
+            return;
+        }
+        // Most show no cookie, and need not be asked about it.
+        let shows = |at: &usize| valid & 1 << at != 0 && *messages[*at].mac2() != [0; 16];
+        let shown: Vec<usize> = (0..messages.len()).filter(shows).collect();
+        let claims: Vec<_> = shown.iter().map(|at| (messages[*at], with_macs[*at].from)).collect();
+        let mut proven = 0_u64;
+        if !claims.is_empty() {
+            let true_claims = own.checker.locked().mac2s_are_valid(&claims, Self::now());
+            for (claim, at) in shown.iter().enumerate() {
+                proven |= (true_claims >> claim & 1) << at;
+            }
+        }
+        let taken = with_macs.into_iter().enumerate().filter(|(at, _)| valid & 1 << at != 0);
+        let in_lanes = taken.map(|(at, arrival)| {
+            let lane = if proven & 1 << at != 0 { Lane::Proven } else { Lane::Unproven };
+            (lane, arrival)
+        });
+        let (has_to_be_woken, dropped) = self.inbox.push_arrivals(in_lanes);
+        if has_to_be_woken {
+            self.slow_path.wake();
+        }
+        note(Reason::HandshakeQueueFull, dropped);
     }
 
     /// Has the slow path send an initiation, which the session has asked for.

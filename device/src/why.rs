@@ -279,7 +279,7 @@ mod tests {
     const START: Instant = Instant::from_nanos(1_000_000_000_000);
 
     fn peer(number: u8) -> Peer {
-        Peer::new(PublicKey::new([number; 32]), number.into(), Timestamps::default())
+        Peer::new(PublicKey::new([number; 32]), number.into(), Timestamps::default(), Arc::default())
     }
 
     #[test]

@@ -81,13 +81,13 @@ impl Stutter {
 
 /// A thread that is told to stop, and waited for, when this is dropped.
 #[derive(Debug)]
-struct Ending {
+pub(crate) struct Ending {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Ending {
-    fn spawn(work: impl FnOnce(&AtomicBool) + Send + 'static) -> Ending {
+    pub(crate) fn spawn(work: impl FnOnce(&AtomicBool) + Send + 'static) -> Ending {
         let stop = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&stop);
         Ending { stop, thread: Some(thread::spawn(move || work(&told))) }

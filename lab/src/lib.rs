@@ -16,11 +16,13 @@
 //! | [`beat`] | a steady flow of numbered datagrams |
 //! | [`dice`], [`sets`] | random configurations that a seed decides |
 //! | [`flood`] | handshake initiations by the thousand |
+//! | [`barrage`] | whatever costs an engine something, by the million, from forged addresses |
 //! | [`refusal`] | a kernel that refuses system calls |
 //! | [`faults`] | calls of a running program that fail for a while, and which it makes |
 //! | [`debian`] | a small Debian to install packages in |
 //! | [`vm`] | the Linux kernel's own WireGuard, in a virtual machine |
 
+pub mod barrage;
 pub mod beat;
 pub mod cmd;
 pub mod debian;

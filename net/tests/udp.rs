@@ -14,7 +14,7 @@ use adit_net::netlink::{Config, if_index};
 use adit_net::netns;
 use adit_net::poll::{Events, Interest, Poller};
 use adit_net::udp::{
-    BindOptions, Bound, LocalAddr, MAX_SEGMENTS, Received, RecvBatch, SendReport, UdpSocket, bind,
+    BindOptions, Bound, LocalAddr, MAX_SEGMENTS, Pair, Received, RecvBatch, SendReport, UdpSocket, bind,
     is_transient,
 };
 use common::isolated;
@@ -430,6 +430,42 @@ fn workers_share_the_port() {
                 .collect();
             assert_eq!(counts.iter().sum::<usize>(), 64, "{counts:?}");
             assert!(counts.iter().filter(|&&n| n > 0).count() >= 2, "{counts:?}");
+        }
+    });
+}
+
+#[test]
+fn the_kernel_sorts_by_type() {
+    isolated(|_| {
+        for workers in [1, 3].map(|n| NonZeroUsize::new(n).unwrap()) {
+            let bound = open(&BindOptions { workers, sorts: true, ..BindOptions::default() });
+            let handshakes = bound.handshakes.as_ref().expect("the kernel sorts");
+            let mut batch = RecvBatch::new(64);
+            for ip in LOOPBACKS {
+                let to: SocketAddr = (ip.parse::<IpAddr>().unwrap(), bound.port).into();
+                let mut received = |pair: &Pair| pair.for_addr(&to).unwrap().recv(&mut batch).unwrap_or(0);
+                let senders: Vec<_> = (0..32).map(|_| StdSocket::bind((ip, 0)).unwrap()).collect();
+                let data = [&[4, 0, 0, 0][..], &[7; 28]].concat();
+                // Twice: a peer's messages all go one way.
+                let ways = [(); 2].map(|()| {
+                    senders.iter().for_each(|sender| assert_eq!(sender.send_to(&data, to).unwrap(), 32));
+                    bound.sockets.iter().map(&mut received).collect::<Vec<_>>()
+                });
+                assert_eq!(ways[0].iter().sum::<usize>(), senders.len());
+                assert_eq!(ways[0], ways[1]);
+                assert!(
+                    ways[0].iter().filter(|count| **count > 0).count() >= workers.get().min(2),
+                    "{ways:?}"
+                );
+
+                let others: [&[u8]; 7] =
+                    [&[1; 148], &[1, 0, 0, 0, 9], &data[..31], &[4; 32], &[], &[4], &[0, 0, 0, 4].repeat(9)];
+                for other in others {
+                    senders[0].send_to(other, to).unwrap();
+                    assert_eq!(received(handshakes), 1, "{other:?}");
+                }
+                assert!(bound.sockets.iter().all(|pair| received(pair) == 0));
+            }
         }
     });
 }

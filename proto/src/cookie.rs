@@ -16,6 +16,9 @@ use crate::time::Instant;
 const LABEL_MAC1: &[u8] = b"mac1----";
 const LABEL_COOKIE: &[u8] = b"cookie--";
 
+/// Messages whose MACs are computed at once.
+const LANES: usize = 8;
+
 type Cookie = Secret<16>;
 
 fn labelled_key(label: &[u8], public_key: &[u8; 32]) -> Secret<32> {
@@ -35,6 +38,22 @@ impl Mac1Key {
     /// Whether the sender of `message` knows our public key.
     pub fn verifies(&self, message: &dyn WithMacs) -> bool {
         ct::eq(&self.mac1(message), message.mac1())
+    }
+
+    /// The same for several messages, at most 64: bit `i` tells of the `i`th. Together they take much less time.
+    pub fn verifies_all(&self, messages: &[&dyn WithMacs]) -> u64 {
+        let mut valid = 0;
+        for (group, messages) in messages.chunks(LANES).enumerate() {
+            let mut inputs = [&[][..]; LANES];
+            for (input, message) in inputs.iter_mut().zip(messages) {
+                *input = message.before_mac1();
+            }
+            let macs = blake2s::macs([self.0.expose(); LANES].map(|key| &key[..]), inputs);
+            for (lane, (mac, message)) in macs.iter().zip(messages).enumerate() {
+                valid |= u64::from(ct::eq(mac, message.mac1())) << (group * LANES + lane);
+            }
+        }
+        valid
     }
 
     fn mac1(&self, message: &dyn WithMacs) -> [u8; 16] {
@@ -60,15 +79,43 @@ impl Checker {
     }
 
     /// Whether mac2 shows that the sender of `message` receives at `source`, where it came from.
-    pub fn mac2_is_valid(
-        &mut self,
-        message: &dyn WithMacs,
-        source: SocketAddr,
-        now: Instant,
-        rng: &mut dyn CryptoRng,
-    ) -> bool {
-        let cookie = self.cookie(source, now, rng);
-        ct::eq(&blake2s::mac(cookie.expose(), &[message.before_mac2()]), message.mac2())
+    pub fn mac2_is_valid(&self, message: &dyn WithMacs, source: SocketAddr, now: Instant) -> bool {
+        self.has_given(now)
+            && ct::eq(
+                &blake2s::mac(self.cookie_of(source).expose(), &[message.before_mac2()]),
+                message.mac2(),
+            )
+    }
+
+    /// The same for several messages, at most 64, each with its source: bit `i` tells of the `i`th. Together they take much
+    /// less time.
+    pub fn mac2s_are_valid(&self, messages: &[(&dyn WithMacs, SocketAddr)], now: Instant) -> u64 {
+        if !self.has_given(now) {
+            return 0;
+        }
+        let mut valid = 0;
+        for (group, messages) in messages.chunks(LANES).enumerate() {
+            let mut sources = [[0; SOURCE_LEN]; LANES];
+            let (mut inputs, mut signed) = ([&[][..]; LANES], [&[][..]; LANES]);
+            for ((source, input), (_, from)) in sources.iter_mut().zip(&mut inputs).zip(messages) {
+                *input = spell(*from, source);
+            }
+            for (signed, (message, _)) in signed.iter_mut().zip(messages) {
+                *signed = message.before_mac2();
+            }
+            let cookies =
+                blake2s::macs([self.secret.expose(); LANES].map(|key| &key[..]), inputs).map(Cookie::new);
+            let macs = blake2s::macs(cookies.each_ref().map(|cookie| &cookie.expose()[..]), signed);
+            for (lane, (mac, (message, _))) in macs.iter().zip(messages).enumerate() {
+                valid |= u64::from(ct::eq(mac, message.mac2())) << (group * LANES + lane);
+            }
+        }
+        valid
+    }
+
+    /// Of a secret that is still to be made nobody has a cookie.
+    fn has_given(&self, now: Instant) -> bool {
+        self.secret_birth.is_some_and(|birth| !now.has_reached(birth, COOKIE_SECRET_MAX_AGE))
     }
 
     /// The reply that hands `source` its cookie. Only for messages whose mac1 is valid.
@@ -96,11 +143,32 @@ impl Checker {
             self.secret = Secret::new(secret);
             self.secret_birth = Some(now);
         }
-        let port = source.port().to_be_bytes();
-        Secret::new(match source.ip() {
-            IpAddr::V4(ip) => blake2s::mac(self.secret.expose(), &[&ip.octets(), &port]),
-            IpAddr::V6(ip) => blake2s::mac(self.secret.expose(), &[&ip.octets(), &port]),
-        })
+        self.cookie_of(source)
+    }
+
+    fn cookie_of(&self, source: SocketAddr) -> Cookie {
+        let mut spelled = [0; SOURCE_LEN];
+        Cookie::new(blake2s::mac(self.secret.expose(), &[spell(source, &mut spelled)]))
+    }
+}
+
+/// Bytes of an IPv6 address and a port.
+const SOURCE_LEN: usize = 16 + 2;
+
+/// What a cookie is the MAC of: the address, in network order, and the port.
+fn spell(source: SocketAddr, into: &mut [u8; SOURCE_LEN]) -> &[u8] {
+    let port = source.port().to_be_bytes();
+    match source.ip() {
+        IpAddr::V4(ip) => {
+            into[..4].copy_from_slice(&ip.octets());
+            into[4..6].copy_from_slice(&port);
+            &into[..6]
+        }
+        IpAddr::V6(ip) => {
+            into[..16].copy_from_slice(&ip.octets());
+            into[16..].copy_from_slice(&port);
+            into
+        }
     }
 }
 
@@ -167,6 +235,11 @@ impl Load {
         } else if self.last.is_some_and(|last| now.has_reached(last, UNDER_LOAD_STICKY)) {
             self.last = None;
         }
+        self.last.is_some()
+    }
+
+    /// What was last found.
+    pub fn was_under_load(&self) -> bool {
         self.last.is_some()
     }
 }

@@ -35,8 +35,17 @@ pub const MAX_STAGED_PACKETS: usize = 128;
 /// Bytes a peer holds while it waits for a session: room for 128 packets of 8 KiB, so that an interface with an MTU of
 /// 65,000 cannot hold 8 MiB for each unreachable peer.
 pub const MAX_STAGED_BYTES: usize = 1 << 20;
+/// Bytes that all peers of a device together hold while they wait for sessions, 64 for each packet included; who wants more
+/// gives up what it has.
+pub const MAX_STAGED_IN_ALL: usize = 64 << 20;
 /// Handshake messages a device holds unprocessed; more are dropped.
 pub const MAX_QUEUED_HANDSHAKES: usize = 4096;
+/// Those of them that show a cookie are held besides.
+pub const MAX_QUEUED_PROVEN: usize = 1024;
+/// Cookie replies a device holds unprocessed: each peer expects one at a time, and few at once.
+pub const MAX_QUEUED_REPLIES: usize = 128;
+/// Cookies a second that a device under load hands out, shared by the addresses that ask for one.
+pub const COOKIES_PER_SECOND: u32 = 32_768;
 /// With this many handshake messages waiting, the device is under load (whitepaper 5.3)...
 pub const UNDER_LOAD_HANDSHAKES: usize = MAX_QUEUED_HANDSHAKES / 8;
 /// ...and stays so for this long after the last such moment.

@@ -1,12 +1,17 @@
 //! The handshake rate limit per source address (whitepaper 5.3): a token bucket for each, in a table of bounded size.
 //!
 //! It is asked only for messages with a valid mac2, that is from sources that receive at their address; forged ones
-//! cannot fill it.
+//! cannot fill it. Those who ask for a cookie may all be forged: [`CookieShares`] is for them.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::vec;
 use core::net::IpAddr;
 use core::time::Duration;
 
+use rand_core::CryptoRng;
+
+use crate::limits::COOKIES_PER_SECOND;
 use crate::time::Instant;
 
 /// What one handshake costs: 20 a second.
@@ -103,6 +108,82 @@ impl RateLimiter {
     }
 }
 
+/// Slots of a row of [`CookieShares`], as a power of two.
+const SLOT_BITS: u32 = 17;
+/// Both rows: 512 KiB.
+const SLOTS: usize = 2 << SLOT_BITS;
+/// How long a share lasts.
+const SHARE_TIME: Duration = Duration::from_secs(1);
+
+/// Who of those who have no cookie gets one. An answer costs many times what it takes to forge a question, so their number is
+/// limited, and they are shared equally by the addresses that ask: thousands of forged ones leave an honest one its own.
+///
+/// Addresses are counted without being kept: each has one counter in each of two rows, chosen by a hash that nobody can
+/// foresee, and the smaller one counts. An honest one has to share both with forged ones to be taken for one of them.
+#[derive(Default)]
+pub struct CookieShares {
+    /// Nothing until they are needed.
+    counts: Box<[u16]>,
+    /// The hashes, one for each row; odd.
+    multipliers: [u64; 2],
+    turned: Option<Instant>,
+    /// Different addresses so far, or about that.
+    asking: u32,
+    share: u16,
+    /// Cookies left before their number is known.
+    left: u32,
+}
+
+impl CookieShares {
+    /// Whether a message from `ip` may be answered with a cookie now; if so, it counts.
+    pub fn allow(&mut self, ip: IpAddr, now: Instant, rng: &mut dyn CryptoRng) -> bool {
+        if self.turned.is_none_or(|turned| now.has_reached(turned, SHARE_TIME)) {
+            self.turn(now, rng);
+        }
+        let source = match Source::from(ip) {
+            Source::V4(v4) => u64::from(u32::from_be_bytes(v4)),
+            Source::V6(v6) => u64::from_be_bytes(v6),
+        };
+        let (one, other) = self.counts.split_at_mut(SLOTS / 2);
+        let [one, other] =
+            [(one, self.multipliers[0]), (other, self.multipliers[1])].map(|(row, multiplier)| {
+                // An address is the number of its sum with one, for zero would be in the same place whatever the multiplier.
+                let hash = multiplier.wrapping_mul(source.wrapping_add(1));
+                &mut row[(hash >> (u64::BITS - SLOT_BITS)) as usize]
+            });
+        let before = (*one).min(*other);
+        self.asking += u32::from(before == 0);
+        // Only the smaller one grows, or the other's neighbours would pay for it.
+        for count in [one, other] {
+            if *count == before {
+                *count = count.saturating_add(1);
+            }
+        }
+        let is_allowed = before < self.share && self.left > 0;
+        self.left = self.left.saturating_sub(is_allowed.into());
+        is_allowed
+    }
+
+    /// Last second's askers tell this one's shares. When nobody asked, whoever is first has one.
+    fn turn(&mut self, now: Instant, rng: &mut dyn CryptoRng) {
+        if self.counts.is_empty() {
+            self.counts = vec![0; SLOTS].into();
+        } else {
+            self.counts.fill(0);
+        }
+        let mut random = [0; 16];
+        rng.fill_bytes(&mut random);
+        let (multipliers, _) = random.as_chunks::<8>();
+        self.multipliers = [multipliers[0], multipliers[1]].map(|bytes| u64::from_ne_bytes(bytes) | 1);
+        let share = COOKIES_PER_SECOND / self.asking.max(1);
+        self.share = u16::try_from(share).unwrap_or(u16::MAX).max(1);
+        // Of a share for each, whatever their number: who is never answered never gets in.
+        self.left = if self.asking == 0 { COOKIES_PER_SECOND } else { u32::MAX };
+        self.asking = 0;
+        self.turned = Some(now);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,5 +245,53 @@ mod tests {
         }
         assert!(!limiter.allow(ip, Instant::from_nanos(1)));
         assert!(!limiter.allow(ip, START));
+    }
+
+    /// Asks for each of `sources` in turn; returns who got how many.
+    fn ask(
+        shares: &mut CookieShares,
+        sources: impl Iterator<Item = u32>,
+        now: Instant,
+    ) -> BTreeMap<u32, u32> {
+        let mut rng = crate::testing::rng(1);
+        let mut got = BTreeMap::new();
+        for source in sources {
+            let allowed = shares.allow(Ipv4Addr::from(source).into(), now, &mut rng);
+            *got.entry(source).or_default() += u32::from(allowed);
+        }
+        got
+    }
+
+    #[test]
+    fn one_address_gets_all_cookies() {
+        let mut shares = CookieShares::default();
+        let got = ask(&mut shares, (0..100_000).map(|_| 7), START);
+        assert_eq!(got[&7], COOKIES_PER_SECOND);
+    }
+
+    #[test]
+    fn many_forged_addresses_leave_an_honest_one_its_share() {
+        let mut shares = CookieShares::default();
+        let flood = || (0..400_000).map(|n| n % 20_000);
+        ask(&mut shares, flood(), START);
+        let mut answered = 0;
+        for second in 1..=100 {
+            let now = START + SHARE_TIME * second;
+            let got = ask(&mut shares, flood(), now);
+            let all: u32 = got.values().sum();
+            assert!(all <= COOKIES_PER_SECOND, "{all}");
+            answered += ask(&mut shares, [0xc000_0200 + second].into_iter(), now).values().sum::<u32>();
+        }
+        // It shares both its counters with others less than once in twenty times.
+        assert!(answered >= 85, "{answered}");
+    }
+
+    #[test]
+    fn the_counters_are_all_it_keeps() {
+        let mut shares = CookieShares::default();
+        ask(&mut shares, 0..1_000_000, START);
+        ask(&mut shares, 0..1_000_000, START + SHARE_TIME);
+        assert_eq!(shares.counts.len(), SLOTS);
+        assert_eq!(shares.share, 1);
     }
 }

@@ -21,7 +21,7 @@ use crate::limits::{
     REKEY_TIMEOUT,
 };
 use crate::replay::ReplayWindow;
-use crate::staged::Staged;
+use crate::staged::{Room, Staged};
 use crate::time::Instant;
 use crate::timers::{Attempt, Timers};
 
@@ -158,6 +158,13 @@ impl<E> Default for Session<E> {
             untaken: 0,
             scheduled: None,
         }
+    }
+}
+
+impl<E> Session<E> {
+    /// A session that keeps what waits for it in a room that others share.
+    pub fn within(room: Arc<Room>) -> Self {
+        Session { staged: Staged::within(room), ..Session::default() }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use core::mem::MaybeUninit;
 
+use blake2s_simd::many::{HashManyJob, hash_many};
 use blake2s_simd::{Params, State};
 use zeroize::Zeroize;
 
@@ -22,4 +23,25 @@ pub(crate) fn blake2s<'a, const LEN: usize>(
     let digest = state.finalize();
     slot.zeroize();
     digest.as_bytes().try_into().expect("the digest has the length asked for")
+}
+
+/// The 16-byte BLAKE2s of each message, keyed with the key in its place, in the lanes of vectors.
+///
+/// Panics if a key is longer than 32 bytes.
+pub(crate) fn macs<const N: usize>(keys: [&[u8]; N], messages: [&[u8]; N]) -> [[u8; 16]; N] {
+    let mut params = Params::new();
+    params.hash_length(16);
+    let mut number = 0;
+    let mut slot = MaybeUninit::uninit();
+    let jobs: &mut [HashManyJob<'_>; N] = slot.write(messages.map(|message| {
+        params.key(keys[number]);
+        number += 1;
+        HashManyJob::new(&params, message)
+    }));
+    hash_many(jobs.iter_mut());
+    let macs = jobs
+        .each_ref()
+        .map(|job| job.to_hash().as_bytes().try_into().expect("the digest has the length asked for"));
+    slot.zeroize();
+    macs
 }

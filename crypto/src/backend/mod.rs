@@ -27,7 +27,7 @@ mod rustcrypto;
 mod x25519;
 
 pub(crate) use aead::AeadKey;
-pub(crate) use blake2s_simd::blake2s;
+pub(crate) use blake2s_simd::{blake2s, macs};
 use group::Group;
 #[cfg(any(not(target_arch = "x86_64"), adit_elsewhere))]
 use {elsewhere as avx2, elsewhere as avx512};

@@ -7,6 +7,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use adit_control::status::Confinement;
 use adit_control::{AllowedIpChange, Prefix, PublicKey, Set, SetPeer};
 use adit_crypto::Secret;
 use adit_proto::handshake::Identity;
@@ -86,7 +87,7 @@ pub(super) struct Scene {
 fn engine(side: Side) -> (Engine, Configuration) {
     let device = Device::new(NonZeroUsize::MIN, None).expect("it gets its descriptors");
     let offloads = UdpOffloads { gso: false, gro: false };
-    let mut configuration = Configuration::new(NonZeroUsize::MIN, offloads);
+    let mut configuration = Configuration::new(NonZeroUsize::MIN, offloads, Confinement::default());
     let other = side.other();
     let prefix = Prefix::new(IpAddr::V4(other.inner()), 32).expect("an address's length");
     let peer = SetPeer {

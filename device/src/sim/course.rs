@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use adit_proto::limits::{
-    ERASE_KEYS_AFTER, KEEPALIVE_TIMEOUT, REKEY_ATTEMPT_TIME, REKEY_TIMEOUT, REKEY_TIMEOUT_JITTER_MAX_MS,
+    ERASE_KEYS_AFTER, KEEPALIVE_TIMEOUT, REJECT_AFTER_TIME, REKEY_ATTEMPT_TIME, REKEY_TIMEOUT,
+    REKEY_TIMEOUT_JITTER_MAX_MS,
 };
 
 use super::attacker::Attack;
@@ -407,6 +408,13 @@ impl Course {
         while world.now < renewed {
             directions.iter().for_each(|(from, to)| world.talk(*from, *to, 1));
             world.run_for(Duration::from_secs(1));
+        }
+        // An answer to an initiation that was late, which nobody has confirmed, stays until the session is renewed; it then takes
+        // the place of the one that is still in use, as in the kernel, and what is under way in that is lost.
+        let renewed = world.now + REJECT_AFTER_TIME;
+        while world.now < renewed {
+            directions.iter().for_each(|(from, to)| world.talk(*from, *to, 1));
+            world.run_for(Duration::from_secs(5));
         }
         let start = world.now;
         world.ledger.expect_order();

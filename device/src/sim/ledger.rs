@@ -9,8 +9,8 @@ use adit_control::PublicKey;
 use adit_net::packet::IPV4_HEADER_LEN;
 use adit_proto::cookie::Mac1Key;
 use adit_proto::limits::{
-    ERASE_KEYS_AFTER, INITIATIONS_PER_SECOND, MAX_STAGED_PACKETS, REJECT_AFTER_TIME, REKEY_TIMEOUT,
-    UNDER_LOAD_STICKY,
+    ERASE_KEYS_AFTER, INITIATIONS_PER_SECOND, MAX_STAGED_IN_ALL, MAX_STAGED_PACKETS, REJECT_AFTER_TIME,
+    REKEY_TIMEOUT, UNDER_LOAD_STICKY,
 };
 use adit_proto::message::{HandshakeMessage, INITIATION_LEN, Message, RESPONSE_LEN};
 
@@ -359,6 +359,7 @@ impl Ledger {
             let staged = peer.session.locked().staged();
             assert!(staged <= MAX_STAGED_PACKETS, "node {number} has {staged} packets for one peer");
         }
+        assert!(device.staged.taken() <= MAX_STAGED_IN_ALL, "node {number} has staged too much");
     }
 
     /// A number that two runs share if the same happened in both.

@@ -4,6 +4,7 @@
 //! opening (`crew.rs`). What a worker holds is allocated once.
 
 mod crew;
+mod gate;
 pub mod halves;
 mod inlet;
 mod lane;
@@ -31,6 +32,7 @@ use crate::state::Device;
 use crate::trouble::Trouble;
 pub(crate) use crew::Crew;
 pub use crew::MAX_WORKERS;
+pub(crate) use gate::{BUFFER_BYTES as GATE_BYTES, Gate};
 use outlet::Ports;
 use rx::Receiver;
 use tx::Sender;

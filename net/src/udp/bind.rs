@@ -25,12 +25,21 @@ pub struct BindOptions {
     pub gro: bool,
     /// Kernel buffer of each socket and direction in bytes; exceeds `net.core.{r,w}mem_max` only with `CAP_NET_ADMIN`.
     pub buffer_bytes: usize,
+    /// Have the kernel sort, where it can: what is no transport data comes to [`Bound::handshakes`].
+    pub sorts: bool,
 }
 
 impl Default for BindOptions {
-    /// One worker, no mark, all offloads, 7 MiB buffers.
+    /// One worker, no mark, all offloads, 7 MiB buffers, one socket for all messages.
     fn default() -> Self {
-        Self { fwmark: 0, workers: NonZeroUsize::MIN, gso: true, gro: true, buffer_bytes: 7 << 20 }
+        Self {
+            fwmark: 0,
+            workers: NonZeroUsize::MIN,
+            gso: true,
+            gro: true,
+            buffer_bytes: 7 << 20,
+            sorts: false,
+        }
     }
 }
 
@@ -41,6 +50,9 @@ pub struct Bound {
     pub port: u16,
     /// One pair for each worker.
     pub sockets: Vec<Pair>,
+    /// One pair for everything but transport data, if the kernel sorts. Data may come here as well, behind a handshake message
+    /// that the kernel has joined it to.
+    pub handshakes: Option<Pair>,
 }
 
 impl Bound {
@@ -64,7 +76,7 @@ impl Bound {
 
     /// Every socket, both families.
     pub fn iter(&self) -> impl Iterator<Item = &UdpSocket> {
-        self.sockets.iter().flat_map(|pair| pair.v4.iter().chain(&pair.v6))
+        self.sockets.iter().chain(&self.handshakes).flat_map(|pair| pair.v4.iter().chain(&pair.v6))
     }
 }
 
@@ -105,7 +117,7 @@ pub fn bind(port: u16, options: &BindOptions) -> Result<Bound, BindError> {
 }
 
 fn bind_once(port: u16, options: &BindOptions) -> Result<Bound, BindError> {
-    let shared = options.workers.get() > 1;
+    let shared = options.workers.get() > 1 || options.sorts;
     let v4 = bind_first(Family::V4, port, options, shared)?;
     let port = match &v4 {
         Some(socket) => {
@@ -126,13 +138,23 @@ fn bind_once(port: u16, options: &BindOptions) -> Result<Bound, BindError> {
     }
     let families = (v4.is_some(), v6.is_some());
     let mut sockets = vec![Pair { v4, v6 }];
-    for _ in 1..options.workers.get() {
-        sockets.push(Pair {
+    let join = || -> Result<Pair, BindError> {
+        Ok(Pair {
             v4: families.0.then(|| join(Family::V4, port, options)).transpose()?,
             v6: families.1.then(|| join(Family::V6, port, options)).transpose()?,
-        });
+        })
+    };
+    for _ in 1..options.workers.get() {
+        sockets.push(join()?);
     }
-    Ok(Bound { port, sockets })
+    let handshakes = if options.sorts { sort(join()?, options.workers.get()) } else { None };
+    Ok(Bound { port, sockets, handshakes })
+}
+
+/// Has the kernel sort for `pair`, the last of its group to join. One that cannot leaves all to the workers.
+fn sort(pair: Pair, workers: usize) -> Option<Pair> {
+    let is_sorted = [&pair.v4, &pair.v6].into_iter().flatten().all(|socket| socket.sort(workers).is_ok());
+    is_sorted.then_some(pair)
 }
 
 /// Binds the first socket of a family; `None` if the host lacks the family.

@@ -17,6 +17,7 @@
 //! | `send_all` | several trains: `sendmmsg` |
 //! | `gso` | which strides are known to be refused towards whom |
 //! | `control`, `addr` | ancillary data and socket addresses as the kernel lays them out |
+//! | `sort` | handshake messages to sockets of their own |
 //! | `errors` | which errors pass |
 
 mod addr;
@@ -28,6 +29,7 @@ mod recv;
 mod send;
 mod send_all;
 mod socket;
+mod sort;
 
 pub use addr::LocalAddr;
 pub use bind::{BindError, BindOptions, Bound, Pair, bind};

@@ -14,6 +14,7 @@ use super::gso::GsoState;
 use super::recv::{self, RecvBatch};
 use super::send::{Outbound, SendReport, Transmission};
 use super::send_all::send_all;
+use super::sort::Sorting;
 
 /// A bound, non-blocking UDP socket of one address family. Made by [`bind`](super::bind()).
 ///
@@ -211,6 +212,12 @@ impl UdpSocket {
         self.set_option(libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)
     }
 
+    /// Has the kernel sort what comes to the group: see `sort.rs`.
+    pub(super) fn sort(&self, workers: usize) -> io::Result<()> {
+        Sorting::new(self.is_ipv6(), workers)?
+            .attach(|program| self.set(libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, program))
+    }
+
     pub(super) fn bind(&self, port: u16) -> io::Result<()> {
         let (addr, len) = RawAddr::encode(&self.family.any(port));
         // SAFETY: `addr` is a socket address of `len` bytes that lives through the call.
@@ -230,10 +237,15 @@ impl UdpSocket {
     }
 
     fn set_option(&self, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
-        let len = mem::size_of_val(&value) as libc::socklen_t;
-        // SAFETY: the option value is an int of `len` bytes that lives through the call.
-        let result =
-            unsafe { libc::setsockopt(self.fd.as_raw_fd(), level, name, (&raw const value).cast(), len) };
+        self.set(level, name, &value)
+    }
+
+    fn set<T>(&self, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
+        let len = mem::size_of_val(value) as libc::socklen_t;
+        let value: *const T = value;
+        // SAFETY: the option value is of `len` bytes and lives through the call, as does what it leads to: of a program, the
+        // statements, which the caller holds; of anything else nothing.
+        let result = unsafe { libc::setsockopt(self.fd.as_raw_fd(), level, name, value.cast(), len) };
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 }

@@ -1,5 +1,6 @@
 //! The rules of MACs, cookies and load, one test each.
 
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::*;
@@ -50,15 +51,15 @@ fn mac1_covers_all_before_it() {
 #[test]
 fn a_cookie_makes_mac2_valid_in_both_messages() {
     let from = source("192.0.2.1:1000");
-    let (mut checker, mut jar) = with_cookie(from);
+    let (checker, mut jar) = with_cookie(from);
     let mut response = Response::new(1, 2, &[1; 32], &[2; 16]);
     jar.add_macs(&mut response, START);
-    assert!(checker.mac2_is_valid(&response, from, START, &mut rng(2)));
+    assert!(checker.mac2_is_valid(&response, from, START));
     let message = initiation(&mut jar, 2, START);
-    assert!(checker.mac2_is_valid(&message, from, START, &mut rng(2)));
+    assert!(checker.mac2_is_valid(&message, from, START));
     let mut forged = message.clone();
     forged.bytes_mut()[147] ^= 1;
-    assert!(!checker.mac2_is_valid(&forged, from, START, &mut rng(2)));
+    assert!(!checker.mac2_is_valid(&forged, from, START));
 }
 
 /// GotaTun 0.6.0: a cookie given to port X was accepted from port Y.
@@ -68,11 +69,11 @@ fn a_cookie_is_bound_to_address_and_port() {
         ("192.0.2.1:1000", ["192.0.2.1:1001", "192.0.2.2:1000", "[::ffff:192.0.2.1]:1000"]),
         ("[2001:db8::1]:1000", ["[2001:db8::1]:1001", "[2001:db8::2]:1000", "32.1.13.184:1000"]),
     ] {
-        let (mut checker, mut jar) = with_cookie(source(given));
+        let (checker, mut jar) = with_cookie(source(given));
         let message = initiation(&mut jar, 2, START);
-        assert!(checker.mac2_is_valid(&message, source(given), START, &mut rng(2)));
+        assert!(checker.mac2_is_valid(&message, source(given), START));
         for other in others {
-            assert!(!checker.mac2_is_valid(&message, source(other), START, &mut rng(2)), "{other}");
+            assert!(!checker.mac2_is_valid(&message, source(other), START), "{other}");
         }
     }
 }
@@ -80,10 +81,10 @@ fn a_cookie_is_bound_to_address_and_port() {
 #[test]
 fn the_responders_secret_lives_two_minutes() {
     let from = source("192.0.2.1:1000");
-    let (mut checker, mut jar) = with_cookie(from);
+    let (checker, mut jar) = with_cookie(from);
     let message = initiation(&mut jar, 2, START);
-    assert!(checker.mac2_is_valid(&message, from, after(119), &mut rng(2)));
-    assert!(!checker.mac2_is_valid(&message, from, after(120), &mut rng(2)));
+    assert!(checker.mac2_is_valid(&message, from, after(119)));
+    assert!(!checker.mac2_is_valid(&message, from, after(120)));
 }
 
 #[test]
@@ -156,11 +157,52 @@ fn load_lasts_a_second_after_the_queue_was_an_eighth_full() {
 #[test]
 fn a_clock_that_goes_backwards_does_no_harm() {
     let from = source("192.0.2.1:1000");
-    let (mut checker, mut jar) = with_cookie(from);
+    let (checker, mut jar) = with_cookie(from);
     let early = Instant::from_nanos(0);
     let message = initiation(&mut jar, 2, early);
-    assert!(checker.mac2_is_valid(&message, from, early, &mut rng(2)));
+    assert!(checker.mac2_is_valid(&message, from, early));
     let mut load = Load::default();
     assert!(load.is_under_load(UNDER_LOAD_HANDSHAKES, START) && load.is_under_load(0, early));
     assert!(!load.is_under_load(0, after(1)));
+}
+
+#[test]
+fn mac1_of_many_is_mac1_of_each() {
+    let (key, mut jar) = (Mac1Key::new(&PUBLIC_KEY), Jar::new(&PUBLIC_KEY));
+    let messages: Vec<Initiation> = (0..64u32)
+        .map(|number| {
+            let mut message = Initiation::new(number, &[number as u8; 32], &[3; 48], &[4; 28]);
+            jar.add_macs(&mut message, START);
+            if number % 3 == 0 {
+                message.bytes_mut()[7] ^= 1;
+            }
+            message
+        })
+        .collect();
+    for count in [0, 1, 7, 8, 9, 63, 64] {
+        let many: Vec<&dyn WithMacs> = messages[..count].iter().map(|message| message as _).collect();
+        let each = many.iter().enumerate().map(|(at, message)| u64::from(key.verifies(*message)) << at);
+        let valid = key.verifies_all(&many);
+        assert_eq!(valid, each.sum::<u64>(), "{count}");
+        assert_eq!(valid.count_ones() as usize, count - count.div_ceil(3));
+    }
+}
+
+#[test]
+fn mac2_of_many_is_mac2_of_each() {
+    let from = source("192.0.2.7:51820");
+    let (checker, mut jar) = with_cookie(from);
+    let messages: Vec<Initiation> = (0..20).map(|number| initiation(&mut jar, number, START)).collect();
+    let sources = ["192.0.2.7:51820", "192.0.2.7:51821", "[2001:db8::7]:51820"].map(source);
+    let many: Vec<(&dyn WithMacs, SocketAddr)> =
+        messages.iter().zip(sources.iter().cycle()).map(|(message, from)| (message as _, *from)).collect();
+    let each = many
+        .iter()
+        .enumerate()
+        .map(|(at, (message, from))| u64::from(checker.mac2_is_valid(*message, *from, START)) << at);
+    let valid = checker.mac2s_are_valid(&many, START);
+    assert_eq!(valid, each.sum::<u64>());
+    assert_eq!(valid.count_ones(), 7);
+    assert_eq!(checker.mac2s_are_valid(&many, after(120)), 0);
+    assert_eq!(Checker::new(&PUBLIC_KEY).mac2s_are_valid(&many, START), 0, "it has given none");
 }

@@ -36,7 +36,7 @@ fn own_key(device: &Device) -> Arc<OwnKey> {
 
 fn add_peer(device: &Device, other: &Device, number: usize, address: IpAddr) -> Arc<Peer> {
     let key = PublicKey::new(*own_key(other).identity.public_key());
-    let peer = Arc::new(Peer::new(key, number as u64, Timestamps::default()));
+    let peer = Arc::new(Peer::new(key, number as u64, Timestamps::default(), Arc::default()));
     let mut session = peer.session.locked();
     session.start();
     session.set_endpoint(Endpoint::configured(ADDRESS));

@@ -1,0 +1,97 @@
+//! Sorting by type in the kernel: of the sockets that share a port, transport data goes to one of the workers', and all else
+//! to those for handshakes (`SO_ATTACH_REUSEPORT_CBPF`, socket(7)).
+//!
+//! A flood of handshake messages then fills a buffer of its own, and not that of the data, which is served in the order of
+//! arrival. Of a train that the kernel has joined the first datagram decides: the others come along, whatever they are.
+
+use std::io;
+use std::mem;
+
+/// What a data message begins with: type 4 and three reserved bytes.
+const DATA: u32 = 0x0400_0000;
+/// Bytes of the shortest data message.
+const MIN_DATA: u32 = 32;
+/// Where the network header is, for loads (`SKF_NET_OFF`).
+const NET: u32 = -0x10_0000_i32 as u32;
+/// 2^32 divided by the golden ratio, which spreads what differs in few bits.
+const SPREAD: u32 = 0x9e37_79b9;
+
+/// The source's address, in words, and port: their offsets in an IP packet. If there are options or extensions, something else
+/// is in the port's place, which costs nothing but the spreading.
+const V4: (&[u32], u32) = (&[12], 20);
+const V6: (&[u32], u32) = (&[8, 12, 16, 20], 40);
+
+const fn statement(code: u32, k: u32) -> libc::sock_filter {
+    libc::sock_filter { code: code as u16, jt: 0, jf: 0, k }
+}
+
+const fn jump(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
+    libc::sock_filter { code: (libc::BPF_JMP | code | libc::BPF_K) as u16, jt, jf, k }
+}
+
+/// For sockets that joined their group in this order: those of `workers`, then the one for handshakes. A worker is chosen by the
+/// source, so that a peer's messages stay in order.
+fn program(is_v6: bool, workers: u32) -> Vec<libc::sock_filter> {
+    use libc::{
+        BPF_A, BPF_ABS, BPF_ALU, BPF_H, BPF_JEQ, BPF_JGE, BPF_K, BPF_LD, BPF_LEN, BPF_MISC, BPF_MOD, BPF_MUL,
+        BPF_RET,
+    };
+    use libc::{BPF_RSH, BPF_TAX, BPF_W, BPF_X, BPF_XOR};
+    let (words, port) = if is_v6 { V6 } else { V4 };
+    let mut program = vec![
+        statement(BPF_LD | BPF_W | BPF_LEN, 0),
+        jump(BPF_JGE, MIN_DATA, 0, 2),
+        statement(BPF_LD | BPF_W | BPF_ABS, 0),
+        jump(BPF_JEQ, DATA, 1, 0),
+        statement(BPF_RET | BPF_K, workers),
+        statement(BPF_LD | BPF_H | BPF_ABS, NET.wrapping_add(port)),
+    ];
+    for at in words {
+        program.extend([
+            statement(BPF_MISC | BPF_TAX, 0),
+            statement(BPF_LD | BPF_W | BPF_ABS, NET.wrapping_add(*at)),
+            statement(BPF_ALU | BPF_XOR | BPF_X, 0),
+        ]);
+    }
+    program.extend([
+        statement(BPF_ALU | BPF_MUL | BPF_K, SPREAD),
+        statement(BPF_ALU | BPF_RSH | BPF_K, 16),
+        statement(BPF_ALU | BPF_MOD | BPF_K, workers),
+        statement(BPF_RET | BPF_A, 0),
+    ]);
+    program
+}
+
+/// What `SO_ATTACH_REUSEPORT_CBPF` takes, for the group of sockets that the one it is set on belongs to.
+pub(super) struct Sorting {
+    program: Vec<libc::sock_filter>,
+}
+
+impl Sorting {
+    pub(super) fn new(is_v6: bool, workers: usize) -> io::Result<Self> {
+        let workers = u32::try_from(workers).map_err(|_| io::ErrorKind::InvalidInput)?;
+        Ok(Sorting { program: program(is_v6, workers) })
+    }
+
+    /// Has `set` set it.
+    pub(super) fn attach(&mut self, set: impl FnOnce(&libc::sock_fprog) -> io::Result<()>) -> io::Result<()> {
+        const { assert!(mem::size_of::<libc::sock_filter>() == 8) };
+        set(&libc::sock_fprog { len: self.program.len() as u16, filter: self.program.as_mut_ptr() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jumps_stay_within() {
+        for is_v6 in [false, true] {
+            let program = program(is_v6, 8);
+            for (at, statement) in program.iter().enumerate() {
+                assert!(at + 1 + usize::from(statement.jt.max(statement.jf)) <= program.len());
+            }
+            assert_eq!(program.last().map(|last| u32::from(last.code) & 7), Some(libc::BPF_RET));
+        }
+    }
+}

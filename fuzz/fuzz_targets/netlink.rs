@@ -46,6 +46,7 @@ fn state(bytes: &[u8], first: usize) {
         reader.message(&exact(message));
     }
     let Ok(mut get) = reader.finish() else { return };
+    assert!(is_whole(first, &[8, 0, 9, 0]) && is_whole(second, &[8, 0, 9, 0]), "what is cut short was read");
     // A peer has its key, an allowed IP its address, and both headers.
     assert!(get.peers.len() * 36 <= bytes.len());
     let allowed_ips = || get.peers.iter().flat_map(|peer| &peer.allowed_ips);
@@ -55,4 +56,26 @@ fn state(bytes: &[u8], first: usize) {
         peer.endpoint = peer.endpoint.map(without_flow);
     }
     assert_eq!(parse_get(&write_get(&get), |_| None), Ok(get));
+}
+
+/// Whether each attribute ends within what it stands in; those of the first kind, those of the second in these, and so on, are
+/// made of attributes.
+fn is_whole(mut bytes: &[u8], nests: &[u16]) -> bool {
+    while !bytes.is_empty() {
+        let &[l0, l1, k0, k1, ..] = bytes else { return false };
+        let length = usize::from(u16::from_ne_bytes([l0, l1]));
+        if !(4..=bytes.len()).contains(&length) {
+            return false;
+        }
+        // The two highest bits are flags. The items of a list have any kind.
+        let kind = u16::from_ne_bytes([k0, k1]) & 0x3fff;
+        if let [nest, deeper @ ..] = nests
+            && (*nest == 0 || *nest == kind)
+            && !is_whole(&bytes[4..length], deeper)
+        {
+            return false;
+        }
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    true
 }

@@ -259,7 +259,14 @@ fn flow(flags: u8, input: &mut Unstructured<'_>, packets: &mut Vec<Vec<u8>>) -> 
         }
         if what & 32 != 0 && !packet.is_empty() {
             let at = input.choose_index(packet.len())?;
-            packet[at] ^= input.arbitrary::<u8>()?;
+            let by = input.arbitrary::<u8>()?;
+            packet[at] ^= by;
+            // Half of them are what they are meant to be: their checksums say so.
+            if by & 1 == 0
+                && let Some(layout) = Layout::of(&packet)
+            {
+                put_checksums_right(&mut packet, layout);
+            }
         }
         id = id.wrapping_add(1);
         packets.push(packet);

@@ -439,7 +439,7 @@ fn the_kernel_sorts_by_type() {
     isolated(|_| {
         for workers in [1, 3].map(|n| NonZeroUsize::new(n).unwrap()) {
             let bound = open(&BindOptions { workers, sorts: true, ..BindOptions::default() });
-            let handshakes = bound.handshakes.as_ref().expect("the kernel sorts");
+            let [with_mac2, handshakes] = &bound.handshakes[..] else { panic!("the kernel does not sort") };
             let mut batch = RecvBatch::new(64);
             for ip in LOOPBACKS {
                 let to: SocketAddr = (ip.parse::<IpAddr>().unwrap(), bound.port).into();
@@ -464,6 +464,19 @@ fn the_kernel_sorts_by_type() {
                     senders[0].send_to(other, to).unwrap();
                     assert_eq!(received(handshakes), 1, "{other:?}");
                 }
+                let with = |first: u8, len: usize, mac2: &[u8]| {
+                    [&[first, 0, 0, 0][..], &vec![5; len - 20], mac2].concat()
+                };
+                for (first, len) in [(1, 148), (2, 92)] {
+                    senders[0].send_to(&with(first, len, &[0; 16]), to).unwrap();
+                    assert_eq!((received(handshakes), received(with_mac2)), (1, 0));
+                    senders[0].send_to(&with(first, len, &[9; 16]), to).unwrap();
+                    assert_eq!((received(handshakes), received(with_mac2)), (0, 1));
+                }
+                // Shorter than either.
+                senders[0].send_to(&with(1, 147, &[9; 16]), to).unwrap();
+                senders[0].send_to(&with(2, 91, &[9; 16]), to).unwrap();
+                assert_eq!((received(handshakes), received(with_mac2)), (2, 0));
                 assert!(bound.sockets.iter().all(|pair| received(pair) == 0));
             }
         }

@@ -126,9 +126,11 @@ pub(crate) fn set_timer(timer: &TimerFd, at: Option<Instant>) -> io::Result<()> 
 /// The virtual network has addresses only: a tunnel there needs no sockets.
 pub(crate) fn bind(port: u16, options: &BindOptions) -> Result<Bound, BindError> {
     match with(|_| ()) {
-        Some(()) => {
-            Ok(Bound { port: port.max(1), sockets: vec![Pair { v4: None, v6: None }], handshakes: None })
-        }
+        Some(()) => Ok(Bound {
+            port: port.max(1),
+            sockets: vec![Pair { v4: None, v6: None }],
+            handshakes: Vec::new(),
+        }),
         None => system::bind(port, options),
     }
 }

@@ -50,9 +50,9 @@ pub struct Bound {
     pub port: u16,
     /// One pair for each worker.
     pub sockets: Vec<Pair>,
-    /// One pair for everything but transport data, if the kernel sorts. Data may come here as well, behind a handshake message
-    /// that the kernel has joined it to.
-    pub handshakes: Option<Pair>,
+    /// If the kernel sorts, what is not transport data comes here: first the pair for those who claim to show a cookie, then that for
+    /// all others. Data may come here as well, behind a handshake message that the kernel has joined it to.
+    pub handshakes: Vec<Pair>,
 }
 
 impl Bound {
@@ -147,14 +147,15 @@ fn bind_once(port: u16, options: &BindOptions) -> Result<Bound, BindError> {
     for _ in 1..options.workers.get() {
         sockets.push(join()?);
     }
-    let handshakes = if options.sorts { sort(join()?, options.workers.get()) } else { None };
+    let handshakes = if options.sorts { sort([join()?, join()?], options.workers.get()) } else { Vec::new() };
     Ok(Bound { port, sockets, handshakes })
 }
 
-/// Has the kernel sort for `pair`, the last of its group to join. One that cannot leaves all to the workers.
-fn sort(pair: Pair, workers: usize) -> Option<Pair> {
-    let is_sorted = [&pair.v4, &pair.v6].into_iter().flatten().all(|socket| socket.sort(workers).is_ok());
-    is_sorted.then_some(pair)
+/// Has the kernel sort for these, the last of their group to join: for messages without and with a mac2. One that cannot leaves
+/// all to the workers.
+fn sort([without, with]: [Pair; 2], workers: usize) -> Vec<Pair> {
+    let is_sorted = [&with.v4, &with.v6].into_iter().flatten().all(|socket| socket.sort(workers).is_ok());
+    if is_sorted { vec![with, without] } else { Vec::new() }
 }
 
 /// Binds the first socket of a family; `None` if the host lacks the family.

@@ -2,7 +2,7 @@
 //! to those for handshakes (`SO_ATTACH_REUSEPORT_CBPF`, socket(7)).
 //!
 //! A flood of handshake messages then fills a buffer of its own, and not that of the data, which is served in the order of
-//! arrival. Of a train that the kernel has joined the first datagram decides: the others come along, whatever they are.
+//! arrival; nor that of handshake messages which claim to show a cookie, by a mac2 that is not zero (§5.4.4). Of a train that the kernel has joined the first datagram decides: the others come along, whatever they are.
 
 use std::io;
 use std::mem;
@@ -11,6 +11,8 @@ use std::mem;
 const DATA: u32 = 0x0400_0000;
 /// Bytes of the shortest data message.
 const MIN_DATA: u32 = 32;
+/// What an initiation and a response begin with, the bytes of each, and where its mac2 is.
+const WITH_MAC2: [(u32, u32, u32); 2] = [(0x0100_0000, 148, 132), (0x0200_0000, 92, 76)];
 /// Where the network header is, for loads (`SKF_NET_OFF`).
 const NET: u32 = -0x10_0000_i32 as u32;
 /// 2^32 divided by the golden ratio, which spreads what differs in few bits.
@@ -29,8 +31,8 @@ const fn jump(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
     libc::sock_filter { code: (libc::BPF_JMP | code | libc::BPF_K) as u16, jt, jf, k }
 }
 
-/// For sockets that joined their group in this order: those of `workers`, then the one for handshakes. A worker is chosen by the
-/// source, so that a peer's messages stay in order.
+/// For sockets that joined their group in this order: those of `workers`, the one for handshakes, the one for those with a mac2. A
+/// worker is chosen by the source, so that a peer's messages stay in order.
 fn program(is_v6: bool, workers: u32) -> Vec<libc::sock_filter> {
     use libc::{
         BPF_A, BPF_ABS, BPF_ALU, BPF_H, BPF_JEQ, BPF_JGE, BPF_K, BPF_LD, BPF_LEN, BPF_MISC, BPF_MOD, BPF_MUL,
@@ -38,14 +40,30 @@ fn program(is_v6: bool, workers: u32) -> Vec<libc::sock_filter> {
     };
     use libc::{BPF_RSH, BPF_TAX, BPF_W, BPF_X, BPF_XOR};
     let (words, port) = if is_v6 { V6 } else { V4 };
+    // What is shorter than a load reaches would be the first socket's.
     let mut program = vec![
         statement(BPF_LD | BPF_W | BPF_LEN, 0),
-        jump(BPF_JGE, MIN_DATA, 0, 2),
+        jump(BPF_JGE, MIN_DATA, 1, 0),
+        statement(BPF_RET | BPF_K, workers),
+    ];
+    for (begins, len, mac2) in WITH_MAC2 {
+        program.extend([
+            statement(BPF_LD | BPF_W | BPF_ABS, 0),
+            jump(BPF_JEQ, begins, 0, 6),
+            statement(BPF_LD | BPF_W | BPF_LEN, 0),
+            jump(BPF_JGE, len, 0, 3),
+            statement(BPF_LD | BPF_W | BPF_ABS, mac2),
+            jump(BPF_JEQ, 0, 1, 0),
+            statement(BPF_RET | BPF_K, workers + 1),
+            statement(BPF_RET | BPF_K, workers),
+        ]);
+    }
+    program.extend([
         statement(BPF_LD | BPF_W | BPF_ABS, 0),
         jump(BPF_JEQ, DATA, 1, 0),
         statement(BPF_RET | BPF_K, workers),
         statement(BPF_LD | BPF_H | BPF_ABS, NET.wrapping_add(port)),
-    ];
+    ]);
     for at in words {
         program.extend([
             statement(BPF_MISC | BPF_TAX, 0),

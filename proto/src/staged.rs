@@ -10,6 +10,12 @@ use crate::limits::{MAX_STAGED_BYTES, MAX_STAGED_IN_ALL, MAX_STAGED_PACKETS};
 /// What a packet takes besides its bytes, about.
 const OVERHEAD: usize = 64;
 
+/// What `packet` takes of the room of all peers. A keepalive, of which a peer stages one at most, takes nothing: sessions are to be
+/// confirmed and kept alive whatever waits for others.
+fn cost(packet: &[u8]) -> usize {
+    if packet.is_empty() { 0 } else { OVERHEAD + packet.len() }
+}
+
 /// The room that all peers of a device share: thousands that cannot be reached must not take 1 MiB each.
 #[derive(Debug, Default)]
 pub struct Room(AtomicUsize);
@@ -54,7 +60,7 @@ impl Staged {
             self.pop();
             dropped += 1;
         }
-        while !self.room.take(OVERHEAD + packet.len()) {
+        while !self.room.take(cost(packet)) {
             dropped += 1;
             if self.pop().is_none() {
                 return dropped;
@@ -74,14 +80,14 @@ impl Staged {
     pub fn pop(&mut self) -> Option<Box<[u8]>> {
         let packet = self.packets.pop_front()?;
         self.bytes -= packet.len();
-        self.room.give_back(OVERHEAD + packet.len());
+        self.room.give_back(cost(&packet));
         Some(packet)
     }
 
     /// Drops all; returns how many.
     pub fn purge(&mut self) -> usize {
         let count = self.packets.len();
-        self.room.give_back(self.bytes + count * OVERHEAD);
+        self.room.give_back(self.packets.iter().map(|packet| cost(packet)).sum());
         // Its memory, too.
         self.packets = VecDeque::new();
         self.bytes = 0;
@@ -151,6 +157,13 @@ mod tests {
         let packets: usize = peers.iter().map(Staged::len).sum();
         assert_eq!(packets, MAX_STAGED_IN_ALL / (packet.len() + OVERHEAD));
         assert_eq!(room.taken(), packets * (packet.len() + OVERHEAD));
+        // Who has a session already is not cut off from it.
+        let [mut rest, mut confirming] = [(); 2].map(|()| Staged::within(room.clone()));
+        while rest.push(&[0]) == 0 {}
+        assert_eq!(confirming.push(&[0]), 1);
+        assert_eq!(confirming.push(&[]), 0);
+        assert_eq!(confirming.pop().as_deref(), Some(&[][..]));
+        drop(rest);
         // Whoever gets a session makes room, however its packets go.
         let (mut sent, mut given_up) = (peers.remove(0), peers.remove(0));
         while sent.pop().is_some() {}

@@ -8,7 +8,7 @@ use std::{io, iter, thread};
 use adit_control::Reason;
 use adit_net::poll::{Events, Interest, Poller};
 use adit_net::tun::Tun;
-use adit_proto::limits::MAX_QUEUED_HANDSHAKES;
+use adit_proto::limits::{MAX_QUEUED_HANDSHAKES, MAX_QUEUED_PROVEN};
 use adit_proto::session::Due;
 use adit_proto::time::Instant;
 
@@ -92,6 +92,10 @@ pub(crate) fn serve(device: &Device, outside: &mut impl Outside) -> io::Result<(
 /// One round; returns whether something may be left.
 pub(crate) fn work(device: &Device, admission: &mut Admission) -> bool {
     let inbox = &device.inbox;
+    // To turn somebody away takes hardly longer than to let him wait; and who sends one message with a cookie over and over
+    // must not fill the room of others that have one.
+    let turns_away = admission.turns_away();
+    let up_to_all = |room| if turns_away { room } else { BATCH };
     let are_left = [
         up_to_a_batch(
             || device.deadlines.pop_due(Device::now()),
@@ -102,15 +106,9 @@ pub(crate) fn work(device: &Device, admission: &mut Admission) -> bool {
         ),
         up_to_a_batch(|| inbox.pop_initiation(), |peers| device.send_initiations(peers)),
         up_to_a_batch(|| inbox.pop_flush(), |peers| peers.iter().for_each(|peer| device.flush(peer))),
-        handle_arrivals(device, Lane::Proven, BATCH, admission),
+        handle_arrivals(device, Lane::Proven, up_to_all(MAX_QUEUED_PROVEN), admission),
         handle_arrivals(device, Lane::Replies, BATCH, admission),
-        // To turn somebody away takes hardly longer than to let him wait.
-        handle_arrivals(
-            device,
-            Lane::Unproven,
-            if admission.turns_away() { MAX_QUEUED_HANDSHAKES } else { BATCH },
-            admission,
-        ),
+        handle_arrivals(device, Lane::Unproven, up_to_all(MAX_QUEUED_HANDSHAKES), admission),
     ];
     are_left.contains(&true)
 }

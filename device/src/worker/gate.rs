@@ -24,8 +24,9 @@ use crate::trouble::Trouble;
 const SLOTS: usize = 32;
 /// What the gate's buffers take at most, in bytes.
 pub(crate) const BUFFER_BYTES: usize = (SLOTS + 1) * RecvBuffer::LEN;
-/// Calls for each socket before the slow path has its turn: as many messages as make up load, or more.
-const CALLS: usize = 32;
+/// Messages from each socket before the slow path has its turn: as many as make up load, or more, and as many as a lane of its
+/// inbox has room for, or few more. A train can have dozens.
+const SHARE: usize = 1024;
 /// Who was sent so many messages at a time is being flooded...
 const FLOOD: usize = 64;
 /// ...and lets more of them gather, instead of being woken for each. The sockets' buffers hold many times what comes meanwhile.
@@ -106,31 +107,44 @@ impl<'a> Gate<'a> {
         let pairs = bound.handshakes.iter();
         let mut is_more = false;
         for socket in pairs.flat_map(|pair| pair.v4.iter().chain(&pair.v6)) {
-            is_more |= (0..CALLS).all(|_| self.receive_from(socket, trouble));
+            is_more |= self.receive_share(socket, trouble);
         }
         is_more
     }
 
-    /// False when nothing is left.
-    fn receive_from(&mut self, socket: &UdpSocket, trouble: &mut Trouble) -> bool {
+    fn receive_share(&mut self, socket: &UdpSocket, trouble: &mut Trouble) -> bool {
+        let mut messages = 0;
+        while messages < SHARE {
+            match self.receive_from(socket, trouble) {
+                Some(more) => messages += more,
+                None => return false,
+            }
+        }
+        true
+    }
+
+    /// How many messages it was; `None` when nothing is left.
+    fn receive_from(&mut self, socket: &UdpSocket, trouble: &mut Trouble) -> Option<usize> {
         match socket.recv(&mut self.batch) {
             Ok(trains) => {
                 trouble.passed();
                 self.received += trains;
-                self.open_all();
-                self.batch.is_full()
+                let messages = self.open_all();
+                self.batch.is_full().then_some(messages)
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
             Err(error) => {
                 trouble.failed("receiving handshakes", &error);
-                false
+                None
             }
         }
     }
 
-    fn open_all(&mut self) {
+    fn open_all(&mut self) -> usize {
+        let mut messages = 0;
         for index in 0..self.batch.len() {
             let meta = self.batch.take(index, &mut self.incoming.buffer);
+            messages += meta.packets();
             if meta.stride == meta.len
                 && let Some(Message::Handshake(message)) =
                     Message::parse(self.incoming.buffer.train_mut(meta.len))
@@ -143,6 +157,7 @@ impl<'a> Gate<'a> {
             self.open_others(meta);
         }
         self.device.handshakes_arrived(&mut self.arrivals);
+        messages
     }
 
     /// A train, or garbage.

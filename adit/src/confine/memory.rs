@@ -2,7 +2,6 @@
 
 use std::io;
 
-use caps::{CapSet, Capability};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::mman::{MlockAllFlags, mlockall};
@@ -21,22 +20,24 @@ pub(super) fn keep_from_dumps() -> Result<(), Errno> {
 /// All memory, and not only what has keys in it: they are also on stacks, in registers that were saved there, and in
 /// buffers of the allocator's.
 pub(super) fn keep_from_swap() -> io::Result<()> {
-    // With a limit, an allocation fails some day: better no lock.
-    let lifted = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
-    if lifted.is_err() && is_limited() && !may_lock() {
-        let why = "memory may be swapped, for little may be locked (ulimit -l, CAP_IPC_LOCK)";
-        return Err(io::Error::other(why));
-    }
     let once_used = MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
-    Ok(mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | once_used)?)
+    let all = MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | once_used;
+    let lifted = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+    if lifted.is_ok() || !is_limited() {
+        return Ok(mlockall(all)?);
+    }
+    // With a limit, an allocation fails some day, unless the capability counts: better no lock. In a user namespace of its own a
+    // process has it, and it does not count. So the kernel is asked, which without it lets nothing be locked where the limit is zero.
+    let (limit, most) = getrlimit(Resource::RLIMIT_MEMLOCK)?;
+    setrlimit(Resource::RLIMIT_MEMLOCK, 0, most)?;
+    mlockall(all).map_err(|_| {
+        let _ = setrlimit(Resource::RLIMIT_MEMLOCK, limit, most);
+        io::Error::other("memory may be swapped, for little may be locked (ulimit -l, CAP_IPC_LOCK)")
+    })
 }
 
 /// Whether locked memory goes on counting, so that locking takes a capability for good: in containers root cannot lift the
 /// limit, as a rule.
 pub(super) fn is_limited() -> bool {
     getrlimit(Resource::RLIMIT_MEMLOCK).map_or(true, |(limit, _)| limit != RLIM_INFINITY)
-}
-
-fn may_lock() -> bool {
-    caps::has_cap(None, CapSet::Effective, Capability::CAP_IPC_LOCK).unwrap_or(false)
 }

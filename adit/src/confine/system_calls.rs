@@ -157,9 +157,12 @@ fn refused(purpose: Purpose<'_>) -> Rules {
         |level: c_int, op, name: c_int| all([(1, SeccompCmpOp::Eq, level as u64), (2, op, name as u64)]);
     let mut of_sockets = vec![all(none_of(1, LEVELS)), option(IPPROTO_IP, SeccompCmpOp::Ge, IPT_BASE_CTL)];
     of_sockets.extend(IP6T_SO_SET.map(|name| option(IPPROTO_IPV6, SeccompCmpOp::Eq, name)));
-    // Programs for the kernel to run.
+    // Programs for the kernel to run, but the one that sorts what comes to each new port.
+    let sorts = purpose == Purpose::Engine;
     of_sockets.extend(
-        [SO_ATTACH_FILTER, SO_ATTACH_BPF, SO_ATTACH_REUSEPORT_CBPF, SO_ATTACH_REUSEPORT_EBPF]
+        [SO_ATTACH_FILTER, SO_ATTACH_BPF, SO_ATTACH_REUSEPORT_EBPF]
+            .into_iter()
+            .chain((!sorts).then_some(SO_ATTACH_REUSEPORT_CBPF))
             .map(|name| option(SOL_SOCKET, SeccompCmpOp::Eq, name)),
     );
     let writable_code = (PROT_WRITE | PROT_EXEC) as u64;

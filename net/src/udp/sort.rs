@@ -4,6 +4,7 @@
 //! A flood of handshake messages then fills a buffer of its own, and not that of the data, which is served in the order of
 //! arrival; nor that of handshake messages which claim to show a cookie, by a mac2 that is not zero (§5.4.4). Of a train that the kernel has joined the first datagram decides: the others come along, whatever they are.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::mem;
 
@@ -15,9 +16,6 @@ const MIN_DATA: u32 = 32;
 const WITH_MAC2: [(u32, u32, u32); 2] = [(0x0100_0000, 148, 132), (0x0200_0000, 92, 76)];
 /// Where the network header is, for loads (`SKF_NET_OFF`).
 const NET: u32 = -0x10_0000_i32 as u32;
-/// 2^32 divided by the golden ratio, which spreads what differs in few bits.
-const SPREAD: u32 = 0x9e37_79b9;
-
 /// The source's address, in words, and port: their offsets in an IP packet. If there are options or extensions, something else
 /// is in the port's place, which costs nothing but the spreading.
 const V4: (&[u32], u32) = (&[12], 20);
@@ -32,11 +30,11 @@ const fn jump(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
 }
 
 /// For sockets that joined their group in this order: those of `workers`, the one for handshakes, the one for those with a mac2. A
-/// worker is chosen by the source, so that a peer's messages stay in order.
-fn program(is_v6: bool, workers: u32) -> Vec<libc::sock_filter> {
+/// worker is chosen by the source, so that a peer's messages stay in order, and by `spread`, odd numbers that nobody knows:
+/// strangers are not to choose whose buffer they fill.
+fn program(is_v6: bool, workers: u32, spread: [u32; 2]) -> Vec<libc::sock_filter> {
     use libc::{
-        BPF_A, BPF_ABS, BPF_ALU, BPF_H, BPF_JEQ, BPF_JGE, BPF_K, BPF_LD, BPF_LEN, BPF_MISC, BPF_MOD, BPF_MUL,
-        BPF_RET,
+        BPF_A, BPF_ABS, BPF_ALU, BPF_H, BPF_JEQ, BPF_JGE, BPF_K, BPF_LD, BPF_LEN, BPF_MISC, BPF_MUL, BPF_RET,
     };
     use libc::{BPF_RSH, BPF_TAX, BPF_W, BPF_X, BPF_XOR};
     let (words, port) = if is_v6 { V6 } else { V4 };
@@ -66,15 +64,21 @@ fn program(is_v6: bool, workers: u32) -> Vec<libc::sock_filter> {
     ]);
     for at in words {
         program.extend([
+            statement(BPF_ALU | BPF_MUL | BPF_K, spread[0]),
             statement(BPF_MISC | BPF_TAX, 0),
             statement(BPF_LD | BPF_W | BPF_ABS, NET.wrapping_add(*at)),
             statement(BPF_ALU | BPF_XOR | BPF_X, 0),
         ]);
     }
     program.extend([
-        statement(BPF_ALU | BPF_MUL | BPF_K, SPREAD),
+        statement(BPF_MISC | BPF_TAX, 0),
         statement(BPF_ALU | BPF_RSH | BPF_K, 16),
-        statement(BPF_ALU | BPF_MOD | BPF_K, workers),
+        statement(BPF_ALU | BPF_XOR | BPF_X, 0),
+        statement(BPF_ALU | BPF_MUL | BPF_K, spread[1]),
+        // The upper half, which depends on all bits, as a fraction of the workers.
+        statement(BPF_ALU | BPF_RSH | BPF_K, 16),
+        statement(BPF_ALU | BPF_MUL | BPF_K, workers),
+        statement(BPF_ALU | BPF_RSH | BPF_K, 16),
         statement(BPF_RET | BPF_A, 0),
     ]);
     program
@@ -87,8 +91,10 @@ pub(super) struct Sorting {
 
 impl Sorting {
     pub(super) fn new(is_v6: bool, workers: usize) -> io::Result<Self> {
-        let workers = u32::try_from(workers).map_err(|_| io::ErrorKind::InvalidInput)?;
-        Ok(Sorting { program: program(is_v6, workers) })
+        let workers = u16::try_from(workers).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let state = RandomState::new();
+        let spread = [1, 2].map(|number: u8| state.hash_one(number) as u32 | 1);
+        Ok(Sorting { program: program(is_v6, workers.into(), spread) })
     }
 
     /// Has `set` set it.
@@ -105,7 +111,7 @@ mod tests {
     #[test]
     fn jumps_stay_within() {
         for is_v6 in [false, true] {
-            let program = program(is_v6, 8);
+            let program = program(is_v6, 8, [1, 1]);
             for (at, statement) in program.iter().enumerate() {
                 assert!(at + 1 + usize::from(statement.jt.max(statement.jf)) <= program.len());
             }

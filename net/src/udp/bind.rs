@@ -154,8 +154,13 @@ fn bind_once(port: u16, options: &BindOptions) -> Result<Bound, BindError> {
 /// Has the kernel sort for these, the last of their group to join: for messages without and with a mac2. One that cannot leaves
 /// all to the workers.
 fn sort([without, with]: [Pair; 2], workers: usize) -> Vec<Pair> {
-    let is_sorted = [&with.v4, &with.v6].into_iter().flatten().all(|socket| socket.sort(workers).is_ok());
-    if is_sorted { vec![with, without] } else { Vec::new() }
+    for socket in [&with.v4, &with.v6].into_iter().flatten() {
+        if let Err(error) = socket.sort(workers) {
+            log::info!("handshakes share the sockets of data: the kernel does not sort: {error}");
+            return Vec::new();
+        }
+    }
+    vec![with, without]
 }
 
 /// Binds the first socket of a family; `None` if the host lacks the family.

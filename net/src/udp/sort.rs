@@ -2,7 +2,8 @@
 //! to those for handshakes (`SO_ATTACH_REUSEPORT_CBPF`, socket(7)).
 //!
 //! A flood of handshake messages then fills a buffer of its own, and not that of the data, which is served in the order of
-//! arrival; nor that of handshake messages which claim to show a cookie, by a mac2 that is not zero (§5.4.4). Of a train that the kernel has joined the first datagram decides: the others come along, whatever they are.
+//! arrival; nor that of handshake messages which claim to show a cookie, by a mac2 that is not zero (5.4.4). Of a train that the
+//! kernel has joined the first datagram decides: the others come along, whatever they are.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;

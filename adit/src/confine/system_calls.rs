@@ -60,7 +60,7 @@ const ALLOWED_OF_OLD: &[c_long] = &[];
 #[rustfmt::skip]
 const DEADLY: &[c_long] = &[
     // Other programs, and other processes' memory.
-    SYS_execve, SYS_execveat, SYS_ptrace, SYS_process_vm_readv, SYS_process_vm_writev, SYS_pidfd_getfd, SYS_kcmp,
+    SYS_execve, SYS_execveat, SYS_ptrace, SYS_process_vm_readv, SYS_process_vm_writev, SYS_pidfd_getfd,
     // Becoming somebody else.
     SYS_setuid, SYS_setgid, SYS_setreuid, SYS_setregid, SYS_setresuid, SYS_setresgid, SYS_setfsuid, SYS_setfsgid, SYS_setgroups,
     SYS_capset, SYS_personality,

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use adit_device::uapi::DIRECTORY;
 
+use super::record::make_directory;
+
 /// Held by one process at a time, and by none that has ended.
 pub(super) struct Lock {
     path: PathBuf,
@@ -16,7 +18,7 @@ pub(super) struct Lock {
 impl Lock {
     /// Waits until nobody else has the lock of this name.
     pub(super) fn take(name: &str) -> io::Result<Lock> {
-        fs::create_dir_all(DIRECTORY)?;
+        make_directory()?;
         let path = Path::new(DIRECTORY).join(format!("{name}.lock"));
         loop {
             let file = open(&path)?;
@@ -29,7 +31,7 @@ impl Lock {
 
     /// None if somebody else has it.
     fn try_take(name: &str) -> io::Result<Option<Lock>> {
-        fs::create_dir_all(DIRECTORY)?;
+        make_directory()?;
         let path = Path::new(DIRECTORY).join(format!("{name}.lock"));
         loop {
             let file = open(&path)?;

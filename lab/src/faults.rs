@@ -139,7 +139,7 @@ impl Failing {
         if self.strace.wait(seconds(5)).is_none() {
             // It waits for a thread that was about to end. Without it the others go on.
             self.strace.signal(Signal::SIGKILL);
-            assert!(self.strace.wait(seconds(10)).is_some(), "strace does not end: {}", self.strace.log());
+            assert!(self.strace.wait(seconds(30)).is_some(), "strace does not end: {}", self.strace.log());
         }
         self.count()
     }
@@ -337,7 +337,7 @@ mod tests {
             Cmd::new("sh -c").arg("while sleep 0.01; do cat /proc/self/comm || echo no >&2; done").spawn();
         let fault =
             Fault { call: "openat", on: On::Any, outcome: Outcome::Error("EMFILE"), times: Times::Always };
-        clock.expect_log("cat\ncat\n", seconds(10));
+        clock.expect_log("cat\ncat\n", seconds(30));
         let failing = Failing::attach(clock.pid(), &fault).expect("on any descriptor");
         assert!(within(seconds(20), || failing.count().failed > 3), "{}", clock.log());
         assert!(failing.stop().failed > 3);

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use adit_device::uapi::DIRECTORY;
+use nix::fcntl::OFlag;
 
 use super::record::make_directory;
 
@@ -58,8 +59,9 @@ impl Lock {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    // Who cannot open it cannot hold it.
-    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
+    // Who cannot open it cannot hold it. The directory may be a user's who starts engines: no link leads elsewhere.
+    let flags = OFlag::O_NOFOLLOW.bits();
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(path)
 }
 
 /// Whoever held it has removed it; only the file that has the name now is the lock.

@@ -122,6 +122,8 @@ fn down_and_up_again_at_once() {
         let down = machine.cmd("OURS down wg0").spawn();
         assert!(within(seconds(30), || !machine.ns.has("wg0")));
         let mut up = machine.cmd("OURS up wg0").spawn();
+        // It finds that somebody still has it.
+        std::thread::sleep(std::time::Duration::from_millis(300));
         stays.signal(Signal::SIGCONT);
         for mut process in [stays, down] {
             assert!(process.wait(seconds(30)).is_some(), "{}", process.log());

@@ -21,6 +21,8 @@ use crate::wg;
 
 /// How long an engine may take to serve the interface that it has made.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long who has stayed with an interface may take to let go of it.
+const LETTING_GO: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Makes way for the interface of the file called `name` to be brought up, and notes that it is. Until the lock goes nobody
@@ -89,7 +91,7 @@ fn is_untouched(interface: &str, link: u32) -> bool {
 
 /// Who takes it down, or has just seen it taken down, is waited for.
 fn keep(interface: &str) -> Result<Option<Lock>, Failed> {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + LETTING_GO;
     loop {
         match Lock::of_keeper(interface) {
             Ok(Some(lock)) => return Ok(Some(lock)),

@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::common::adit;
 use lab::netns::interface_name;
@@ -16,25 +17,32 @@ const NEEDED: u64 = 1 << 10 | 1 << 11 | 1 << 12;
 /// CAP_IPC_LOCK, which remains where the limit of locked memory cannot be lifted.
 const LOCK: u64 = 1 << 14;
 
-/// A file of `/proc/PID`, and in it the value behind a name.
+/// In a file of `/proc/PID` the value behind a name.
 #[track_caller]
 fn field(pid: u32, file: &str, name: &str) -> String {
-    let text = fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
+    value(&fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap(), name)
+}
+
+#[track_caller]
+fn value(text: &str, name: &str) -> String {
     let value = text.lines().find_map(|line| line.strip_prefix(name));
     value.unwrap_or_else(|| panic!("no {name} in\n{text}")).trim().to_owned()
 }
 
 fn number(pid: u32, file: &str, name: &str) -> u64 {
-    let text = field(pid, file, name);
+    parse(&field(pid, file, name), name)
+}
+
+fn parse(text: &str, name: &str) -> u64 {
     let radix = if name.starts_with("Cap") { 16 } else { 10 };
     let word = text.split_whitespace().next().unwrap();
     u64::from_str_radix(word, radix).unwrap_or_else(|error| panic!("{name} {text}: {error}"))
 }
 
-/// The files of its threads.
+/// What the kernel tells of its threads. One that has just ended is none.
 fn threads(pid: u32) -> Vec<String> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    tasks.map(|task| format!("task/{}/status", task.unwrap().file_name().display())).collect()
+    tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("status")).ok()).collect()
 }
 
 /// Its socket is there before it is confined; once it answers, it is.
@@ -65,13 +73,13 @@ fn every_thread_has_given_up_the_same() {
     assert!(threads.len() >= 3, "{threads:?}");
     for thread in &threads {
         for set in ["CapPrm:", "CapEff:", "CapBnd:"] {
-            assert_eq!(number(pid, thread, set), kept, "{set} {thread}");
+            assert_eq!(parse(&value(thread, set), set), kept, "{set} {thread}");
         }
         for set in ["CapInh:", "CapAmb:"] {
-            assert_eq!(number(pid, thread, set), 0, "{set} {thread}");
+            assert_eq!(parse(&value(thread, set), set), 0, "{set} {thread}");
         }
-        assert_eq!(field(pid, thread, "NoNewPrivs:"), "1");
-        assert_eq!(field(pid, thread, "Seccomp:"), "2");
+        assert_eq!(value(thread, "NoNewPrivs:"), "1");
+        assert_eq!(value(thread, "Seccomp:"), "2");
     }
     assert_eq!(told(pair.a.interface()), "dumps, mlock, landlock, capabilities, seccomp");
     // A low port and a mark may come at any time.
@@ -132,9 +140,11 @@ fn it_leaves_no_core() {
     assert_eq!(aborted(&ns, &directory.0, ""), (abort, false));
     assert_eq!(fs::read_dir(&directory.0).unwrap().count(), 0);
     // Who wants one can have it, where the machine and landlock let it be written.
-    let may_dump =
-        Cmd::new("bash -c").arg("ulimit -c unlimited && test $(ulimit -c) = unlimited").run().success();
-    if may_dump {
+    let another = Command::new("bash")
+        .args(["-c", "ulimit -c unlimited && kill -ABRT $$"])
+        .current_dir(&directory.0)
+        .status();
+    if another.is_ok_and(|status| status.core_dumped()) {
         assert_eq!(aborted(&ns, &directory.0, "dumps,landlock"), (abort, true));
     }
 }
@@ -167,9 +177,9 @@ fn so_does_the_process_that_asks_for_metrics() {
     metrics.expect_log("answering on", seconds(20));
     let pid = metrics.pid();
     for thread in threads(pid) {
-        assert_eq!(number(pid, &thread, "CapEff:") & !LOCK, 1 << 12);
-        assert_eq!(field(pid, &thread, "NoNewPrivs:"), "1");
-        assert_eq!(field(pid, &thread, "Seccomp:"), "2");
+        assert_eq!(parse(&value(&thread, "CapEff:"), "CapEff:") & !LOCK, 1 << 12);
+        assert_eq!(value(&thread, "NoNewPrivs:"), "1");
+        assert_eq!(value(&thread, "Seccomp:"), "2");
     }
     metrics.signal(Signal::SIGTERM);
     assert!(metrics.wait(seconds(20)).is_some_and(|status| status.success()), "{}", metrics.log());
@@ -245,7 +255,7 @@ fn a_user_may_start_it_by_capabilities_of_the_file() {
     }
     assert_eq!(number(pid, "status", "CapAmb:"), 0);
     for thread in threads(pid) {
-        assert_eq!(field(pid, &thread, "Seccomp:"), "2");
+        assert_eq!(value(&thread, "Seccomp:"), "2");
     }
     // Its user is not told what it keeps.
     for file in ["mem", "environ", "maps"] {

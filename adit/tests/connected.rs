@@ -141,7 +141,7 @@ fn a_handshake_begins_when_the_way_is_another() {
     server.set(&format!("listen-port 51820 peer {} allowed-ips 10.0.0.1/32", own.public));
     client.set(&format!("peer {} allowed-ips 10.0.0.2/32 endpoint 203.0.113.1:51820", other.public));
     client.set(&format!("peer {} allowed-ips 10.0.0.3/32 endpoint 203.0.113.1:51820", idle.public));
-    assert!(here.reaches("10.0.0.2", seconds(10)));
+    assert!(here.reaches("10.0.0.2", seconds(30)));
     let heard_from = || server.dump().peer(&own.public).endpoint.map(|endpoint| endpoint.ip().to_string());
     assert_eq!(heard_from().as_deref(), Some("10.1.0.1"));
 
@@ -176,7 +176,7 @@ fn a_tunnel_for_all_traffic_finds_its_server_again() {
             zone.display()
         );
         let server = outside.spawn(&line);
-        server.expect_log("read ", seconds(10));
+        server.expect_log("read ", seconds(30));
         server
     };
     // Not on the same link, or no tunnel would take the questions to it.

@@ -191,8 +191,8 @@ fn interrupted(signal: Signal) -> (Background, i32) {
     let traces = Traces::of(demo.pid());
     assert_eq!((traces.engines.len(), traces.namespaces.len()), (2, 2), "two engines, two namespaces");
     demo.signal(signal);
-    let status = demo.wait(seconds(3)).expect("it ends at once");
-    assert!(within(seconds(5), || traces.left().is_empty()), "{signal}: {:?} are left", traces.left());
+    let status = demo.wait(seconds(20)).expect("it ends at once");
+    assert!(within(seconds(20), || traces.left().is_empty()), "{signal}: {:?} are left", traces.left());
     assert_eq!(network(&ns), before);
     assert_eq!(place.temporary_files(), 0);
     (demo, code(status))

@@ -113,5 +113,5 @@ fn greet_again(pair: &Pair) {
     if let Some(psk) = psk {
         pair.b.engine.set_preshared_key(&pair.a.keys.public, &psk);
     }
-    assert!(pair.b.ns.reaches(&address, seconds(8)), "{interface} does not reach {address}");
+    assert!(pair.b.ns.reaches(&address, seconds(30)), "{interface} does not reach {address}");
 }

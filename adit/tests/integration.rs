@@ -3,6 +3,7 @@
 
 mod common;
 
+mod abandoned;
 mod check;
 mod completions;
 mod confine;

@@ -78,13 +78,13 @@ fn errors_of_the_socket_that_pass_do_not_end_receiving() {
     ours.ip(&format!("link set {CABLE} down"));
     assert!(!ping());
     ours.ip(&format!("link set {CABLE} up"));
-    assert!(ours.reaches(&pair.b.inner4(), seconds(8)), "{}", pair.a.engine.log());
+    assert!(ours.reaches(&pair.b.inner4(), seconds(30)), "{}", pair.a.engine.log());
     ours.ok("nft add table inet lab");
     ours.cmd("nft").arg("add chain inet lab out { type filter hook output priority 0; }").ok();
     ours.ok("nft add rule inet lab out udp dport 20000 drop");
     assert!(!ping());
     ours.ok("nft delete table inet lab");
-    assert!(ours.reaches(&pair.b.inner4(), seconds(8)), "{}", pair.a.engine.log());
+    assert!(ours.reaches(&pair.b.inner4(), seconds(30)), "{}", pair.a.engine.log());
 }
 
 /// firezone/boringtun pull request 126, seen from the other side: what a peer has sent is remembered when it is removed.
@@ -114,7 +114,7 @@ fn a_peer_whose_clock_ran_ahead_is_reported() {
     assert_eq!(engine.log(), "", "as yet nothing is wrong");
     let initiation = stranger.initiation(now());
     assert!(!stranger.is_answered(&initiation));
-    engine.expect_log("its clock was wrong", seconds(2));
+    engine.expect_log("its clock was wrong", seconds(20));
     for _ in 0..10 {
         let initiation = stranger.initiation(now());
         stranger.socket.send(&initiation).unwrap();
@@ -153,5 +153,5 @@ fn peers_come_and_go_while_they_are_listed_and_in_use() {
         ended.store(true, Relaxed);
     });
     assert!(pair.a.engine.exited().is_none(), "{}", pair.a.engine.log());
-    assert!(within(seconds(10), || pair.a.ns.ping(&format!("-c 1 {}", pair.b.inner4())).success()));
+    assert!(within(seconds(30), || pair.a.ns.ping(&format!("-c 1 {}", pair.b.inner4())).success()));
 }

@@ -168,7 +168,7 @@ fn a_misspelt_subcommand_is_no_interface() {
         ns.ok(start);
         assert!(ns.has(interface), "{start}");
         ns.ip(&format!("link del {interface}"));
-        lab::within(lab::seconds(5), || !lab::engine::socket(interface).exists());
+        lab::within(lab::seconds(20), || !lab::engine::socket(interface).exists());
     }
     fs::remove_file(&link).unwrap();
 }

@@ -77,7 +77,7 @@ impl Metrics {
     fn start(ns: &Netns) -> Metrics {
         let path = std::env::temp_dir().join(format!("{}.sock", interface_name()));
         let process = Self::command(ns, &format!("unix:{}", path.display())).spawn();
-        process.expect_log("answering on unix:", seconds(10));
+        process.expect_log("answering on unix:", seconds(20));
         Metrics { process, path }
     }
 
@@ -101,7 +101,7 @@ impl Metrics {
 impl Drop for Metrics {
     fn drop(&mut self) {
         self.process.signal(Signal::SIGTERM);
-        let _ = self.process.wait(seconds(5));
+        let _ = self.process.wait(seconds(20));
     }
 }
 
@@ -182,7 +182,7 @@ fn what_is_asked_otherwise() {
     let long = format!("-H x:{} http://localhost/metrics", "y".repeat(20_000));
     assert!(metrics.status(&long).starts_with("HTTP/1.1 431 "));
     let mut stream = UnixStream::connect(&metrics.path).unwrap();
-    stream.set_read_timeout(Some(seconds(10))).unwrap();
+    stream.set_read_timeout(Some(seconds(30))).unwrap();
     stream.write_all(b"\x16\x03\x01 what is this?\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -261,7 +261,7 @@ fn a_loopback_address_answers_to_its_name_alone() {
     let ns = Netns::new();
     ns.ip("link set lo up");
     let mut process = Metrics::command(&ns, "127.0.0.1:0").spawn();
-    process.expect_log("answering on http://127.0.0.1:", seconds(10));
+    process.expect_log("answering on http://127.0.0.1:", seconds(20));
     let log = process.log();
     let addr = log.split("http://").nth(1).and_then(|rest| rest.split('/').next()).unwrap().to_owned();
     Samples::parse(&ns.ok(&format!("curl -sSf http://{addr}/metrics")));
@@ -272,7 +272,7 @@ fn a_loopback_address_answers_to_its_name_alone() {
     assert!(taken.stderr.contains("another program answers on"), "{}", taken.text());
     let stream = ns.enter(|| TcpStream::connect(addr.parse::<SocketAddr>().unwrap())).unwrap();
     process.signal(Signal::SIGTERM);
-    assert!(process.wait(seconds(5)).is_some_and(|status| status.success()), "it ends at once");
+    assert!(process.wait(seconds(20)).is_some_and(|status| status.success()), "it ends at once");
     drop(stream);
 }
 
@@ -307,11 +307,11 @@ fn places_that_are_refused() {
     assert_eq!(fs::read_to_string(path("file")).unwrap(), "precious");
     assert!(fs::exists(path("datagrams")).unwrap() && fs::exists(path("full")).unwrap());
     let mut process = Metrics::command(&ns, &format!("unix:{}", path("stale"))).spawn();
-    process.expect_log("answering on unix:", seconds(10));
+    process.expect_log("answering on unix:", seconds(20));
     let twice = Metrics::command(&ns, &format!("unix:{}", path("stale"))).run();
     assert!(twice.stderr.contains("another program answers on"), "{}", twice.text());
     process.signal(Signal::SIGTERM);
-    assert!(process.wait(seconds(5)).is_some());
+    assert!(process.wait(seconds(20)).is_some());
     assert!(fs::symlink_metadata(path("stale")).is_err(), "the file is gone");
     let _ = fs::remove_dir_all(&directory);
 }

@@ -34,7 +34,7 @@ fn kill_daemon(machine: &Machine, interface: &str) {
     for pid in pids.lines().filter_map(|pid| pid.parse().ok()).filter(serves) {
         kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
     }
-    assert!(within(seconds(5), || !machine.ns.has(interface)), "the interface goes with its daemon");
+    assert!(within(seconds(20), || !machine.ns.has(interface)), "the interface goes with its daemon");
 }
 
 /// The engine is the program under test itself, as where nothing says otherwise.

@@ -239,7 +239,7 @@ fn nothing_is_lost_of_a_session_that_stays() {
     };
     configure("");
     machine.ok("OURS up wg0");
-    assert!(machine.ns.reaches("10.0.0.2", seconds(10)));
+    assert!(machine.ns.reaches("10.0.0.2", seconds(30)));
     let handshakes =
         || machine.ok("wg show wg0 latest-handshakes").stdout.lines().map(str::to_owned).collect::<Vec<_>>();
     let session = handshakes();

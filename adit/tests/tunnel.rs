@@ -160,7 +160,7 @@ fn allowed_ips_move(peer: &Program) {
     pair.a.engine.set(&format!("peer {other} allowed-ips {}/32", pair.b.inner4()));
     assert_eq!(pair.a.peer(&pair.b).allowed_ips, [format!("{}/128", pair.b.inner6())]);
     assert!(!pair.a.ns.reaches(&pair.b.inner4(), seconds(1)), "another peer has this address now");
-    assert!(pair.a.ns.reaches(&pair.b.inner6(), seconds(1)));
+    assert!(pair.a.ns.reaches(&pair.b.inner6(), seconds(20)));
     pair.a.engine.set(&format!("peer {other} remove"));
     assert!(!pair.a.ns.reaches(&pair.b.inner4(), seconds(1)), "nobody has this address now");
     pair.a.set_peer(&pair.b, "allowed-ips 0.0.0.0/0,::/0");
@@ -284,7 +284,7 @@ fn silence_starts_a_handshake(peer: &Program) {
     pair.a_knows_b(Outer::V4);
     pair.a.reaches(&pair.b);
     pair.b.engine.signal(Signal::SIGKILL);
-    assert!(pair.b.engine.wait(seconds(3)).is_some());
+    assert!(pair.b.engine.wait(seconds(20)).is_some());
     let before = pair.a.peer(&pair.b).tx;
     assert!(!pair.a.ns.ping(&format!("-c 1 {}", pair.b.inner4())).success());
     sleep(seconds(12));

@@ -132,13 +132,13 @@ impl Beat {
         self.shared.sent.load(Ordering::SeqCst).saturating_sub(next)
     }
 
-    /// Stops sending, and waits for what is under way, ten seconds at most.
+    /// Stops sending, and waits for what is under way, half a minute at most.
     ///
     /// # Panics
     /// If a thread of it did.
     #[must_use]
     pub fn stop(mut self) -> Tally {
-        let _ = self.pause(seconds(10));
+        let _ = self.pause(seconds(30));
         self.shared.is_over.store(true, Ordering::SeqCst);
         let (sending, receiving) = self.threads.take().expect("it is stopped once");
         sending.join().expect("sending");
@@ -250,9 +250,9 @@ mod tests {
         let ns = Netns::new();
         let here = (&ns, [127, 0, 0, 1].into());
         let beat = Beat::start(here, here, Pace { every: Duration::ZERO, window: 16 });
-        assert!(beat.arrives(seconds(10)) && beat.pause(seconds(10)));
+        assert!(beat.arrives(seconds(30)) && beat.pause(seconds(30)));
         beat.resume();
-        assert!(beat.arrives(seconds(10)));
+        assert!(beat.arrives(seconds(30)));
         let tally = beat.stop();
         assert!(tally.sent > 1, "{}", tally.sent);
         assert_eq!((tally.lost(), tally.disordered, tally.gaps.len()), (0, 0, 0));
@@ -264,12 +264,15 @@ mod tests {
         let ns = Netns::new();
         let here = (&ns, [127, 0, 0, 1].into());
         let beat = Beat::start(here, here, Pace { every: Duration::from_millis(1), window: 16 });
-        assert!(beat.arrives(seconds(10)));
+        assert!(beat.arrives(seconds(30)));
         ns.ip("link set lo down");
+        let sent = || beat.shared.sent.load(Ordering::SeqCst);
+        let before = sent();
+        assert!(soon(seconds(30), || sent() > before + 1));
         assert!(!beat.pause(Duration::from_millis(300)), "what is sent to an interface that is down is lost");
         ns.ip("link set lo up");
         beat.resume();
-        assert!(beat.arrives(seconds(10)));
+        assert!(beat.arrives(seconds(30)));
         let tally = beat.stop();
         assert_eq!(tally.gaps.len(), 1, "{:?}", tally.gaps);
         assert_eq!((tally.gaps[0].count, tally.disordered), (tally.lost(), 0));

@@ -323,6 +323,6 @@ mod tests {
     fn signals_show_as_negative_codes() {
         let mut sleeper = Cmd::new("sleep 60").spawn();
         sleeper.signal(Signal::SIGINT);
-        assert_eq!(sleeper.wait(seconds(5)).map(code), Some(-2));
+        assert_eq!(sleeper.wait(seconds(20)).map(code), Some(-2));
     }
 }

@@ -47,7 +47,7 @@ impl Engine {
     /// Starts `program` in `ns` on a fresh interface and returns when its UAPI socket answers.
     ///
     /// # Panics
-    /// If it does not within ten seconds.
+    /// If it does not within half a minute.
     #[track_caller]
     #[must_use]
     pub fn start(program: &Program, ns: &Netns) -> Engine {
@@ -57,7 +57,7 @@ impl Engine {
     /// Like [`Engine::start`], with environment variables.
     ///
     /// # Panics
-    /// If its socket does not answer within ten seconds.
+    /// If its socket does not answer within half a minute.
     #[track_caller]
     #[must_use]
     pub fn start_with(program: &Program, ns: &Netns, env: &[(&str, &str)]) -> Engine {
@@ -72,13 +72,13 @@ impl Engine {
     /// Runs `command`, which is to serve `interface`, and returns when its UAPI socket answers.
     ///
     /// # Panics
-    /// If it does not within ten seconds.
+    /// If it does not within half a minute.
     #[track_caller]
     #[must_use]
     pub fn adopt(interface: String, command: Cmd) -> Engine {
         let mut engine = Engine { interface, process: command.spawn() };
         let ready =
-            within(seconds(10), || Uapi::connect(&engine.interface).is_ok() || engine.exited().is_some());
+            within(seconds(30), || Uapi::connect(&engine.interface).is_ok() || engine.exited().is_some());
         let alive = ready && engine.exited().is_none();
         assert!(alive, "no daemon on {}\n{}", engine.interface, engine.log());
         engine

@@ -127,7 +127,7 @@ fn initiation_to(program: &Program, public_key: &str) -> Vec<u8> {
     let ns = Netns::new();
     let engine = Engine::start(program, &ns);
     let inbox = ns.enter(|| UdpSocket::bind("127.0.0.1:0")).expect("a socket");
-    inbox.set_read_timeout(Some(seconds(10))).expect("a time limit");
+    inbox.set_read_timeout(Some(seconds(30))).expect("a time limit");
     engine.set_private_key(&Keypair::generate().private);
     ns.ip(&format!("link set {} up", engine.interface()));
     let endpoint = inbox.local_addr().expect("it is bound");

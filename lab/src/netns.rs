@@ -202,7 +202,7 @@ mod tests {
         a.address("east", "10.9.0.1/24");
         b.address("west", "10.9.0.2/24");
         let inbox = b.enter(|| UdpSocket::bind("10.9.0.2:0")).unwrap();
-        inbox.set_read_timeout(Some(crate::seconds(5))).unwrap();
+        inbox.set_read_timeout(Some(crate::seconds(30))).unwrap();
         let to = inbox.local_addr().unwrap();
         a.enter(|| UdpSocket::bind("10.9.0.1:0").unwrap().send_to(b"hello", to)).unwrap();
         let mut bytes = [0; 16];

@@ -119,10 +119,10 @@ impl Side {
     /// Pings `other` through the tunnel, IPv4 and IPv6, patiently: it may take until the next handshake.
     ///
     /// # Panics
-    /// If no answer comes within eight seconds.
+    /// If no answer comes within half a minute.
     #[track_caller]
     pub fn reaches(&self, other: &Side) {
-        self.reaches_within(other, seconds(8));
+        self.reaches_within(other, seconds(30));
     }
 
     /// Like [`Side::reaches`] with another limit.

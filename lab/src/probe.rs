@@ -29,12 +29,12 @@ impl Netns {
     /// Starts an iperf3 server for one test on `address`.
     ///
     /// # Panics
-    /// If it is not listening within five seconds.
+    /// If it is not listening within half a minute.
     #[track_caller]
     #[must_use]
     pub fn iperf_server(&self, address: &str) -> Background {
         let server = self.spawn(&format!("iperf3 -s -1 --forceflush -B {address}"));
-        server.expect_log("Server listening", seconds(5));
+        server.expect_log("Server listening", seconds(30));
         server
     }
 
@@ -105,7 +105,7 @@ impl Capture {
     /// Records what passes `interface` of `ns` and matches `filter`, to a temporary file named after `name`.
     ///
     /// # Panics
-    /// If tcpdump is not recording within five seconds.
+    /// If tcpdump is not recording within half a minute.
     #[track_caller]
     #[must_use]
     pub fn start(ns: &Netns, interface: &str, name: &str, filter: &str) -> Capture {
@@ -114,18 +114,18 @@ impl Capture {
         let line =
             format!("tcpdump -n -U -Z root --immediate-mode -i {interface} -w {} {filter}", file.display());
         let tcpdump = ns.spawn(&line);
-        tcpdump.expect_log("listening on", seconds(5));
+        tcpdump.expect_log("listening on", seconds(30));
         Capture { tcpdump, file }
     }
 
     /// Stops recording; the file stays until the capture is dropped.
     ///
     /// # Panics
-    /// If tcpdump does not end within five seconds.
+    /// If tcpdump does not end within half a minute.
     #[track_caller]
     pub fn stop(&mut self) -> &Path {
         self.tcpdump.signal(Signal::SIGINT);
-        assert!(self.tcpdump.wait(seconds(5)).is_some(), "tcpdump does not end");
+        assert!(self.tcpdump.wait(seconds(30)).is_some(), "tcpdump does not end");
         &self.file
     }
 

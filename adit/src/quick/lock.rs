@@ -6,6 +6,9 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use adit_device::uapi::DIRECTORY;
+use nix::fcntl::OFlag;
+
+use super::record::make_directory;
 
 /// Held by one process at a time, and by none that has ended.
 pub(super) struct Lock {
@@ -16,7 +19,7 @@ pub(super) struct Lock {
 impl Lock {
     /// Waits until nobody else has the lock of this name.
     pub(super) fn take(name: &str) -> io::Result<Lock> {
-        fs::create_dir_all(DIRECTORY)?;
+        make_directory()?;
         let path = Path::new(DIRECTORY).join(format!("{name}.lock"));
         loop {
             let file = open(&path)?;
@@ -29,7 +32,7 @@ impl Lock {
 
     /// None if somebody else has it.
     fn try_take(name: &str) -> io::Result<Option<Lock>> {
-        fs::create_dir_all(DIRECTORY)?;
+        make_directory()?;
         let path = Path::new(DIRECTORY).join(format!("{name}.lock"));
         loop {
             let file = open(&path)?;
@@ -56,8 +59,9 @@ impl Lock {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    // Who cannot open it cannot hold it.
-    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
+    // Who cannot open it cannot hold it. The directory may be a user's who starts engines: no link leads elsewhere.
+    let flags = OFlag::O_NOFOLLOW.bits();
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(path)
 }
 
 /// Whoever held it has removed it; only the file that has the name now is the lock.

@@ -24,6 +24,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use adit_control::Get;
+use adit_control::conf::Draft;
 use adit_control::quick::{Step, plan};
 use adit_net::netlink::if_index;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
@@ -189,22 +190,14 @@ fn bring_up(Up { change, engine, foreground }: &Up) -> Result<(), Failed> {
     let is_service = *foreground && foreground::hold_hangups()?;
     // What is wrong with a file is so the next time, too, and who starts services had better know.
     let unusable = |Failed(code)| Failed(if *foreground { UNUSABLE } else { code });
-    let file = File::read(&change.which.name).map_err(unusable)?;
+    let mut file = File::read(&change.which.name).map_err(unusable)?;
     let draft = file.draft().map_err(unusable)?;
+    if change.dry_run {
+        return show_up(&file, draft, *engine);
+    }
+    let _keeper = repair::begin_up(&mut file, &change.which.name)?;
     let interface = &file.interface;
     let begin = plan::begin(interface, &file.config, engine.program().as_deref());
-    if change.dry_run {
-        if if_index(interface).is_ok() {
-            return Err(exists(interface));
-        }
-        let set = wg::endpoint::resolve_all(draft, &file.path)?;
-        let device = plan::predicted(&set);
-        let system = look::system(interface, &device)?;
-        run::show(interface, &begin);
-        run::show(interface, &plan::finish(interface, &file.config, &device, &system));
-        return Ok(());
-    }
-    let _keeper = repair::begin_up(&file)?;
     let mut runner = match foreground {
         true => Runner::in_foreground(&file, is_service)?,
         false => Runner::new(&file)?,
@@ -230,6 +223,19 @@ fn bring_up(Up { change, engine, foreground }: &Up) -> Result<(), Failed> {
     }
 }
 
+/// Only prints what would be done.
+fn show_up(file: &File, draft: Draft, engine: Engine) -> Result<(), Failed> {
+    let File { interface, path, config } = file;
+    if if_index(interface).is_ok() {
+        return Err(exists(interface));
+    }
+    let device = plan::predicted(&wg::endpoint::resolve_all(draft, path)?);
+    let system = look::system(interface, &device)?;
+    run::show(interface, &plan::begin(interface, config, engine.program().as_deref()));
+    run::show(interface, &plan::finish(interface, config, &device, &system));
+    Ok(())
+}
+
 fn exists(interface: &str) -> Failed {
     Failed::because(format_args!("`{interface}' already exists"))
 }
@@ -244,7 +250,8 @@ fn take_down(file: &File, dry_run: bool) -> Result<(), Failed> {
     if !is_up && !look::is_left(interface, &look::remains(interface, false)) {
         return Err(not_a_device(interface));
     }
-    let stage = record::stage(interface);
+    let record = record::read(interface);
+    let stage = record.unwrap_or_default().stage;
     // Half an interface is not what the file is to say.
     let begin = plan::begin_down(interface, config, is_up && stage.is_whole());
     let end = plan::end_down(interface, config);
@@ -272,7 +279,11 @@ fn take_down(file: &File, dry_run: bool) -> Result<(), Failed> {
     };
     let begun = run(&begin);
     if is_up && begun.is_err() {
-        let _ = note(stage);
+        match record {
+            Some(_) => drop(note(stage)),
+            // What whoever else has brought up is none of ours to clear away later.
+            None => record::forget(interface),
+        }
         return begun;
     }
     // What a reload would put there meanwhile would stay. Where there is no lock to be had, it has to go all the same.
@@ -303,6 +314,9 @@ fn save_it(which: &Which) -> Result<(), Failed> {
     }
     file.check_savable()?;
     repair::refuse_half(&file, &which.name)?;
+    // A reload is waited for. Where there is no lock to be had, there is no reload either.
+    let _lock = Lock::of_interface(&file.interface);
+    repair::refuse_half_reloaded(&file, &which.name)?;
     Runner::new(&file)?.run(&[Step::Save])
 }
 

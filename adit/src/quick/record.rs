@@ -4,8 +4,9 @@
 //!
 //! Interfaces of other network namespaces have their notes in the same directory.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use adit_device::uapi::{DIRECTORY, socket_path};
@@ -27,6 +28,8 @@ pub(super) struct Record {
     pub stage: Stage,
     /// Somebody stays with it, and takes it down.
     pub attended: bool,
+    /// The index of the interface that this is on. Another one of its name has another.
+    pub link: Option<u32>,
 }
 
 /// How far an interface is, for those who find nobody at it any more.
@@ -66,6 +69,7 @@ impl Stage {
 
 const ATTENDED: &str = "attended";
 const TABLE: &str = "table ";
+const LINK: &str = "link ";
 const MARKED: &str = "src_valid_mark";
 
 fn path(interface: &str) -> PathBuf {
@@ -81,10 +85,11 @@ pub(super) fn read(interface: &str) -> Option<Record> {
 
 impl Record {
     fn parse(text: &str) -> Record {
-        let table = text.lines().find_map(|line| line.strip_prefix(TABLE)?.parse().ok());
+        let number = |what| text.lines().find_map(|line| line.strip_prefix(what)?.parse().ok());
         let says = |word| text.lines().any(|line| line == word);
         Record {
-            table,
+            table: number(TABLE),
+            link: number(LINK),
             src_valid_mark: says(MARKED),
             stage: Stage::ALL
                 .into_iter()
@@ -96,7 +101,9 @@ impl Record {
     }
 
     fn format(self) -> String {
-        let mut text = self.table.map_or(String::new(), |table| format!("{TABLE}{table}\n"));
+        let number = |what, number: Option<u32>| number.map(|number| format!("{what}{number}\n"));
+        let numbers = [number(TABLE, self.table), number(LINK, self.link)];
+        let mut text: String = numbers.into_iter().flatten().collect();
         let marked = if self.src_valid_mark { MARKED } else { "" };
         let attended = if self.attended { ATTENDED } else { "" };
         for word in [marked, self.stage.word(), attended].into_iter().filter(|word| !word.is_empty()) {
@@ -118,8 +125,13 @@ pub(super) fn is_up_elsewhere(interface: &str) -> bool {
 
 fn write(interface: &str, record: Record) -> io::Result<()> {
     let text = format!("{}\n{}", namespace()?, record.format());
-    fs::create_dir_all(DIRECTORY)?;
+    make_directory()?;
     replace(&path(interface), text.as_bytes(), 0o600)
+}
+
+/// Notes and locks are believed: whatever the umask is, nobody else makes any.
+pub(super) fn make_directory() -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o755).create(DIRECTORY)
 }
 
 /// Notes that an interface is begun to be brought up.
@@ -129,6 +141,12 @@ pub(super) fn begin(interface: &str) -> io::Result<()> {
         return Ok(());
     }
     write(interface, Record { stage: Stage::ComingUp, ..Record::default() })
+}
+
+/// Notes which interface was made.
+pub(super) fn set_link(interface: &str) -> io::Result<()> {
+    let link = Some(if_index(interface)?);
+    change(interface, |record| Record { link, ..record })
 }
 
 /// Notes that it is up. `attended`: whether somebody stays with it.
@@ -146,7 +164,8 @@ pub(super) fn set_stage(interface: &str, stage: Stage) -> io::Result<()> {
     if is_of_another_namespace(interface) {
         return Ok(());
     }
-    change(interface, |record| Record { stage, ..record })
+    let now = if_index(interface).ok();
+    change(interface, |record| Record { stage, link: record.link.or(now), ..record })
 }
 
 fn change(interface: &str, to: impl FnOnce(Record) -> Record) -> io::Result<()> {
@@ -215,7 +234,7 @@ mod tests {
             (nothing, ""),
             (Record { src_valid_mark: true, ..nothing }, "src_valid_mark\n"),
             (Record { table: Some(51820), ..nothing }, "table 51820\n"),
-            (Record { stage: Stage::HalfRemoved, ..nothing }, "half removed\n"),
+            (Record { stage: Stage::HalfRemoved, link: Some(7), ..nothing }, "link 7\nhalf removed\n"),
             (
                 Record { table: Some(u32::MAX), src_valid_mark: true, attended: true, ..nothing },
                 "table 4294967295\nsrc_valid_mark\nattended\n",

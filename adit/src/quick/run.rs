@@ -153,8 +153,8 @@ impl<'a> Runner<'a> {
     }
 
     /// Takes an interface down. A command of the user's that fails stops it, and so does a file that cannot be saved;
-    /// what else fails is left behind, and counts where traffic, or questions to name servers, would still take its way. `again`: who has tried before was
-    /// killed, and commands have perhaps nothing left to do.
+    /// what else fails is left behind, and counts where traffic, or questions to name servers, would still take its way.
+    /// `again`: who has tried before was killed, and commands have perhaps nothing left to do.
     pub(super) fn run_down(&mut self, steps: &[Step], again: bool) -> Result<(), Failed> {
         let mut result = Ok(());
         for step in steps {
@@ -261,8 +261,16 @@ impl<'a> Runner<'a> {
             }
             _ => Trouble::Netlink(error),
         })?;
+        self.note_link()
+    }
+
+    /// Notes that the interface is one that this has made. What cannot be noted does not stay.
+    fn note_link(&mut self) -> Result<(), Trouble> {
         self.has_made_link = true;
-        Ok(())
+        record::set_link(&self.file.interface).map_err(|error| {
+            self.undo.push(Step::DeleteLink);
+            named("cannot be noted", &error).into()
+        })
     }
 
     fn start_engine(&mut self, program: &str) -> Result<(), Trouble> {
@@ -293,8 +301,7 @@ impl<'a> Runner<'a> {
             let why = format!("{program} has made no interface `{interface}'");
             return Err(Trouble::Error(io::Error::other(why)));
         }
-        self.has_made_link = true;
-        Ok(())
+        self.note_link()
     }
 
     /// Waits until an engine answers, or has ended, or somebody asks to end.

@@ -1,8 +1,11 @@
 //! `wg show` and `wg showconf`.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::io::{self, IsTerminal as _};
-use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, RecvError, channel};
 use std::thread;
 use std::time::SystemTime;
 
@@ -104,34 +107,60 @@ pub(super) fn ask_all() -> Result<Vec<Told>, Failed> {
     Ok(all)
 }
 
-/// Asks all at once, lest each that does not answer be waited for after the others, and hands on what they tell in the order
-/// of their names. Why one tells nothing is told on standard error.
+/// How many are asked at once: so many may be silent without others waiting for them, and the limits of descriptors and
+/// threads allow it.
+const AT_ONCE: usize = 64;
+
+/// Asks many at once, lest each that does not answer be waited for after the others, and hands on what they tell in their
+/// order. Why one tells nothing is told on standard error.
 fn ask_each(
     interfaces: &[String],
-    mut tell: impl FnMut(&str, Result<Box<Get>, Refusal>) -> Result<(), Failed>,
+    mut tell: impl FnMut(&str, Answer) -> Result<(), Failed>,
 ) -> Result<(), Failed> {
-    let ask = |interface: &str| device::get(interface).map(Box::new);
-    thread::scope(|scope| {
-        let asked: Vec<_> = interfaces
-            .iter()
-            .map(|interface| {
-                let asking = thread::Builder::new().spawn_scoped(scope, move || ask(interface));
-                (interface, asking)
-            })
-            .collect();
-        for (interface, asking) in asked {
-            // Where there can be no more threads, this one has time to ask.
-            let told = match asking {
-                Ok(asking) => asking.join().unwrap_or_else(|panic| resume_unwind(panic)),
-                Err(_) => ask(interface),
-            };
-            if let Err(error) = &told {
-                super::tell(format_args!("Unable to access interface {interface}: {error}"));
+    let answers = ask_in_any_order(interfaces);
+    let mut early = BTreeMap::new();
+    for (place, interface) in interfaces.iter().enumerate() {
+        let told = loop {
+            if let Some(told) = early.remove(&place) {
+                break told;
             }
-            tell(interface, told)?;
+            match answers.recv() {
+                Ok((place, told)) => drop(early.insert(place, told)),
+                // Where there can be no threads, this one has time to ask.
+                Err(RecvError) => break device::get(interface).map(Box::new),
+            }
+        };
+        if let Err(error) = &told {
+            super::tell(format_args!("Unable to access interface {interface}: {error}"));
         }
-        Ok(())
-    })
+        tell(interface, told)?;
+    }
+    Ok(())
+}
+
+type Answer = Result<Box<Get>, Refusal>;
+
+/// What they tell, each with its place. Who hears enough leaves the others alone: the threads end with the process.
+fn ask_in_any_order(interfaces: &[String]) -> Receiver<(usize, Answer)> {
+    let (sender, answers) = channel();
+    let names: Arc<[String]> = interfaces.into();
+    let next = Arc::new(AtomicUsize::new(0));
+    for _ in 0..names.len().min(AT_ONCE) {
+        let (sender, names, next) = (sender.clone(), Arc::clone(&names), Arc::clone(&next));
+        let asking = thread::Builder::new().spawn(move || {
+            loop {
+                let place = next.fetch_add(1, Relaxed);
+                let Some(name) = names.get(place) else { break };
+                if sender.send((place, device::get(name).map(Box::new))).is_err() {
+                    break;
+                }
+            }
+        });
+        if asking.is_err() {
+            break;
+        }
+    }
+    answers
 }
 
 /// It is a success if there is none, or one of them can be shown.

@@ -101,7 +101,7 @@ impl Link {
     pub fn reaches_kernel(&self) {
         for inner in [self.inner(2), format!("fd00:{}::2", self.number)] {
             assert!(
-                self.vm.ns.reaches(&inner, seconds(10)),
+                self.vm.ns.reaches(&inner, seconds(30)),
                 "{inner} does not answer\n{}",
                 self.engine.log()
             );
@@ -112,7 +112,7 @@ impl Link {
     #[track_caller]
     pub fn reaches_engine(&self) {
         for inner in [self.inner(1), format!("fd00:{}::1", self.number)] {
-            let reached = within(seconds(10), || self.vm.run(&format!("ping -c 1 -W 1 {inner}")).0 == 0);
+            let reached = within(seconds(30), || self.vm.run(&format!("ping -c 1 -W 1 {inner}")).0 == 0);
             assert!(reached, "{inner} does not answer\n{}", self.engine.log());
         }
     }

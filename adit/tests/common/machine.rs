@@ -175,7 +175,7 @@ impl Machine {
         for pid in pids.lines().filter_map(|pid| pid.parse().ok()) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
-        assert!(within(seconds(5), || !self.ns.has("wg0")), "the interface goes with its daemon");
+        assert!(within(seconds(20), || !self.ns.has("wg0")), "the interface goes with its daemon");
     }
 }
 

@@ -37,7 +37,7 @@ pub fn stream(pair: &Pair, inner: Inner) {
     let to = inner.of(&pair.b);
     let listener = pair.b.ns.enter(|| TcpListener::bind((to, 0))).unwrap();
     let address = listener.local_addr().unwrap();
-    let client = pair.a.ns.enter(|| TcpStream::connect_timeout(&address, seconds(10))).unwrap();
+    let client = pair.a.ns.enter(|| TcpStream::connect_timeout(&address, seconds(30))).unwrap();
     let (server, _) = listener.accept().unwrap();
     thread::scope(|scope| {
         for (end, out, back) in [(&client, 1, 2), (&server, 2, 1)] {
@@ -81,7 +81,7 @@ impl Flow {
         let connect = |socket: &UdpSocket, peer: SocketAddr| socket.connect(peer).unwrap();
         connect(&sender, destination);
         connect(&receiver, source);
-        receiver.set_read_timeout(Some(seconds(10))).unwrap();
+        receiver.set_read_timeout(Some(seconds(30))).unwrap();
         Flow { sender, receiver, size, odd_size: size, count: 1, window: window(1, size), sends: 0 }
     }
 

@@ -92,6 +92,10 @@ impl Ground {
             // Then it does so after a while; there is no point in interrupting it at just that moment.
             within(seconds(5), || self.pair.a.engine.exited().is_some());
         }
+        if !case.may_miss {
+            // A busy machine takes its time to come to it.
+            within(seconds(20), || failing.count().failed > 0 || self.pair.a.engine.exited().is_some());
+        }
         let Count { made, failed: count } = failing.stop();
         if self.pair.a.engine.exited().is_some() {
             return if case.may_end { self.has_ended(log) } else { failed("the engine has ended", self) };

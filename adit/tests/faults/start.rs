@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use super::table::{START, is_known, not_tried};
 use super::{is_whole, try_all};
@@ -149,7 +150,7 @@ impl Place {
         let section = format!("{}endpoint=10.77.0.2:20000\nallowed_ip=192.168.241.2/32\n", self.peer());
         let key = hex(&self.keys[0].private);
         let set = format!("set=1\nprivate_key={key}\nlisten_port=10000\nreplace_peers=true\n{section}\n");
-        match ask(interface, &set) {
+        match ask(interface, &set, seconds(30)) {
             Ok(answer) if answer == "errno=0\n\n" => {}
             answer => return Err(format!("it is not to be configured: {answer:?}")),
         }
@@ -231,7 +232,11 @@ impl Place {
             None => self.works(interface, process),
         };
         // A connection that breaks is heard of before the end.
-        let status = if works.is_err() { process.wait(seconds(1)) } else { None };
+        let status = match (&works, told(process)) {
+            (Ok(()), _) => None,
+            (Err(_), None) => process.wait(seconds(30)),
+            (Err(_), Some(_)) => process.wait(seconds(1)),
+        };
         match (status.map(lab::cmd::code), works) {
             (Some(code), _) if code != 0 => self.has_told(interface, process, code),
             (_, Ok(())) => self.end(interface, process, is_background).map(|()| "works".to_owned()),
@@ -258,12 +263,12 @@ impl Place {
 
 /// Whether it answers: its socket is there before it does.
 pub fn serves(interface: &str) -> bool {
-    ask(interface, "get=1\n\n").is_ok_and(|answer| answer.ends_with("errno=0\n\n"))
+    ask(interface, "get=1\n\n", seconds(3)).is_ok_and(|answer| answer.ends_with("errno=0\n\n"))
 }
 
-fn ask(interface: &str, request: &str) -> io::Result<String> {
+fn ask(interface: &str, request: &str, patience: Duration) -> io::Result<String> {
     let mut stream = UnixStream::connect(socket(interface))?;
-    stream.set_read_timeout(Some(seconds(3)))?;
+    stream.set_read_timeout(Some(patience))?;
     stream.write_all(request.as_bytes())?;
     stream.shutdown(Shutdown::Write)?;
     let mut answer = String::new();
@@ -274,7 +279,7 @@ fn ask(interface: &str, request: &str) -> io::Result<String> {
 /// The one line that says why it did not start.
 pub fn told(process: &Background, code: i32) -> Result<String, String> {
     // What it wrote arrives a moment after its end.
-    within(seconds(2), || process.log().contains('\n'));
+    within(seconds(20), || process.log().contains('\n'));
     let log = process.log();
     // The C and the standard library have words of their own when there is no memory.
     const OF_LIBRARIES: [&str; 5] = [

@@ -188,10 +188,10 @@ fn services() {
     vm.ok("systemctl start adit@wg0 || { journalctl -u adit@wg0; false; }");
     vm.ok("wg show wg0 peers | grep O/KPIQ && ip rule | grep suppress && nft list ruleset | grep wg0");
     assert_eq!(vm.ok("cat /run/wireguard/hook /proc/sys/net/ipv4/conf/all/src_valid_mark"), "up\n1\n");
-    // CAP_NET_ADMIN, CAP_NET_BIND_SERVICE and CAP_BPF, no new privileges, filtered system calls; and with CAP_BPF every flow
-    // has its queue.
+    // CAP_NET_ADMIN, CAP_NET_BIND_SERVICE, CAP_NET_BROADCAST and CAP_BPF, no new privileges, filtered system calls; and with
+    // CAP_BPF every flow has its queue.
     let status = vm.ok("cat /proc/$(systemctl show -P MainPID adit@wg0)/status");
-    for line in ["CapBnd:\t0000008000001400", "NoNewPrivs:\t1", "Seccomp:\t2"] {
+    for line in ["CapBnd:\t0000008000001c00", "NoNewPrivs:\t1", "Seccomp:\t2"] {
         assert!(status.contains(line), "{status}");
     }
     assert!(vm.ok("adit status wg0").contains("queues: 4"));

@@ -203,6 +203,11 @@ fn services() {
         vm.ok("ip link delete wg9");
     }
 
+    // What somebody has brought up by hand is not the service's to take down.
+    vm.ok("systemctl stop adit@wg0; cd /etc/wireguard && (umask 077; grep -v -e Post -e Pre wg0.conf >wg3.conf) && adit up wg3");
+    vm.ok("! systemctl start adit@wg3; systemctl stop adit@wg3; wg show wg3 peers | grep O/KPIQ");
+    vm.ok("adit down wg3 && systemctl start adit@wg0");
+
     // Whatever dies, nothing stays, and it starts again.
     vm.ok("kill -KILL $(cat /proc/$(systemctl show -P MainPID adit@wg0)/task/*/children)");
     vm.ok("until systemctl show -P NRestarts adit@wg0 | grep -x 1 && systemctl is-active adit@wg0; do sleep 1; done");
